@@ -1,0 +1,350 @@
+//! The command line: three subcommands and the units of their values.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::workload::VALUE_BYTES_MIN;
+
+/// Load generation and comparisons for InFlightKv.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a hyper server that answers a constant: the limit that the real server is compared with
+    Bare(Bare),
+    /// Load one server and report throughput, latency and CPU time
+    Load(Load),
+    /// Compare InFlightKv with the bare server and redis-server, in interleaved rounds
+    Compare(Compare),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bare {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Event loops [default: one per core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+    /// Body bytes of the constant answer
+    #[arg(long, default_value_t = 100, value_parser = bytes_in::<2, { 64 << 20 }>)]
+    pub(crate) bytes: usize,
+    /// Flush pipelined answers together (no bound on memory against clients that don't read)
+    #[arg(long)]
+    pub(crate) pipeline_flush: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtocolName {
+    Http,
+    Redis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Arrivals {
+    /// Evenly spaced
+    Constant,
+    /// Independent of each other, as from many users
+    Poisson,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mix {
+    Get,
+    Put,
+    Mixed,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// Server to load
+    #[arg(long, value_parser = address, value_name = "ADDRESS")]
+    pub(crate) address: SocketAddr,
+    /// What the server speaks
+    #[arg(long, value_enum, default_value = "http")]
+    pub(crate) protocol: ProtocolName,
+    /// What precedes the key in the path of a request; bodies are checked for their length below /v1/kv/ only
+    #[arg(long, default_value = "/v1/kv/", value_parser = path)]
+    pub(crate) path: String,
+    /// Connections
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) connections: u32,
+    /// Threads of the generator [default: half of the cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) threads: Option<u16>,
+    /// Requests in flight on each connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) pipeline: u32,
+    /// How long to send
+    #[arg(long, default_value = "5s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Send so many requests instead of sending for a time
+    #[arg(long, conflicts_with = "duration", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) requests: Option<u64>,
+    /// Send for so long before measuring
+    #[arg(long, default_value = "0s", value_parser = duration, conflicts_with = "requests")]
+    pub(crate) warmup: Duration,
+    /// Requests per second on a schedule, whatever the server does (open loop); without it each
+    /// connection sends when it has been answered (closed loop, finds the ceiling)
+    #[arg(long, value_parser = rate)]
+    pub(crate) rate: Option<f64>,
+    /// How the schedule of --rate is spaced
+    #[arg(long, value_enum, default_value = "constant", requires = "rate")]
+    pub(crate) arrivals: Arrivals,
+    /// What is asked
+    #[arg(long, value_enum, default_value = "get")]
+    pub(crate) mix: Mix,
+    /// Percentage of GETs in `--mix mixed`
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) reads: u8,
+    /// Write every key once before measuring, so that each GET finds one
+    #[arg(long)]
+    pub(crate) fill: bool,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Process whose CPU time and memory are reported
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// A request not answered in this time has failed
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub(crate) timeout: Duration,
+    /// Report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Which keys and values are used.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Data {
+    /// Number of different keys, of 16 bytes each
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    pub(crate) keys: u64,
+    /// Size of a value, JSON
+    #[arg(long, default_value_t = 100, value_parser = bytes_in::<VALUE_BYTES_MIN, { 64 << 20 }>)]
+    pub(crate) value_bytes: usize,
+    /// The same seed asks the same in the same order
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Compare {
+    #[command(flatten)]
+    pub(crate) speed: Speed,
+    #[command(subcommand)]
+    pub(crate) what: Option<Comparison>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Comparison {
+    /// Memory per key, and restart times with these keys
+    Memory(Memory),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ServerName {
+    Inflightkv,
+    Bare,
+    Redis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Persistence {
+    /// In memory only
+    Off,
+    /// A log, synced once a second
+    Interval,
+    /// A log, synced before each answer
+    Always,
+}
+
+/// Where the servers come from; the same for every comparison.
+#[derive(Debug, Args)]
+pub(crate) struct Subjects {
+    /// The inflightkv program [default: the one beside this program]
+    #[arg(long)]
+    pub(crate) server: Option<PathBuf>,
+    /// A further argument for `inflightkv serve`; may be repeated
+    #[arg(long = "server-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) server_args: Vec<String>,
+    /// Event loops of inflightkv and of the bare server [default: one per core]
+    #[arg(long = "threads", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) server_threads: Option<u16>,
+    /// Where data directories are made [default: the system's folder for temporary files]
+    #[arg(long)]
+    pub(crate) temp: Option<PathBuf>,
+    /// Report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Speed {
+    #[command(flatten)]
+    pub(crate) subjects: Subjects,
+    /// Who is compared
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["inflightkv", "bare", "redis"])]
+    pub(crate) servers: Vec<ServerName>,
+    /// Whether the servers keep a log (the bare one never does)
+    #[arg(long, value_enum, default_value = "off")]
+    pub(crate) persistence: Persistence,
+    /// Connections
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) connections: u32,
+    /// Threads of the generator [default: half of the cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) load_threads: Option<u16>,
+    /// Requests in flight on each connection
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) pipeline: u32,
+    /// Rounds; the table shows medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Length of a round for each server and operation
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub(crate) round: Duration,
+    #[command(flatten)]
+    pub(crate) data: Data,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Memory {
+    #[command(flatten)]
+    pub(crate) subjects: Subjects,
+    /// Who is compared
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["inflightkv", "redis"])]
+    pub(crate) servers: Vec<ServerName>,
+    /// Number of keys, of 16 bytes each
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    pub(crate) keys: u64,
+    /// Size of a value, JSON
+    #[arg(long, default_value_t = 100, value_parser = bytes_in::<VALUE_BYTES_MIN, { 1 << 20 }>)]
+    pub(crate) value_bytes: usize,
+    /// The same seed makes the same values
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+fn bytes_in<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
+    let found = text.parse::<usize>().map_err(|error| error.to_string())?;
+    if (MIN..=MAX).contains(&found) {
+        Ok(found)
+    } else {
+        Err(format!("{found} is not between {MIN} and {MAX}"))
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let bare = text.strip_prefix("http://").unwrap_or(text);
+    bare.trim_end_matches('/')
+        .parse()
+        .map_err(|_| "expected IP:PORT or http://IP:PORT".to_owned())
+}
+
+fn path(text: &str) -> Result<String, String> {
+    let sound = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if sound {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a path such as /v1/kv/".to_owned())
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if (0.01..=10_000_000.0).contains(&rate) => Ok(rate),
+        _ => Err("expected requests per second, 0.01 to 10000000".to_owned()),
+    }
+}
+
+/// Whole seconds, or a number with a unit: `500ms`, `3s`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let wrong = || format!("{text:?} is no duration such as 500ms, 3s or 2m");
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let milliseconds = match unit {
+        "ms" => Some(number),
+        "" | "s" => number.checked_mul(1_000),
+        "m" => number.checked_mul(60_000),
+        "h" => number.checked_mul(3_600_000),
+        _ => return Err(wrong()),
+    };
+    match milliseconds {
+        // More than a day is a slip of the pen, and would overflow instants further on.
+        Some(milliseconds) if milliseconds <= 86_400_000 => Ok(Duration::from_millis(milliseconds)),
+        _ => Err(format!("{text:?} is more than 24h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_need_a_known_unit_and_stay_within_a_day() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        for wrong in [
+            "",
+            "s",
+            "-1s",
+            "1.5s",
+            "3 s",
+            "3d",
+            "25h",
+            "99999999999999999999h",
+        ] {
+            assert!(duration(wrong).is_err(), "{wrong} was accepted");
+        }
+    }
+
+    #[test]
+    fn addresses_come_with_or_without_a_scheme() {
+        let expected: SocketAddr = ([127, 0, 0, 1], 8080).into();
+        assert_eq!(address("127.0.0.1:8080"), Ok(expected));
+        assert_eq!(address("http://127.0.0.1:8080/"), Ok(expected));
+        assert!(address("localhost").is_err());
+    }
+
+    #[test]
+    fn compare_and_compare_memory_take_their_own_arguments() {
+        let speed =
+            Cli::try_parse_from(["b", "compare", "--servers", "bare,redis", "--rounds", "5"]);
+        let Ok(Cli {
+            command: Command::Compare(speed),
+        }) = speed
+        else {
+            panic!("{speed:?}")
+        };
+        assert_eq!(speed.speed.servers, [ServerName::Bare, ServerName::Redis]);
+        assert_eq!(speed.speed.rounds, 5);
+        let memory = Cli::try_parse_from(["b", "compare", "memory", "--keys", "1000"]);
+        let Ok(Cli {
+            command: Command::Compare(memory),
+        }) = memory
+        else {
+            panic!("{memory:?}")
+        };
+        let Some(Comparison::Memory(memory)) = memory.what else {
+            panic!("memory is missing")
+        };
+        assert_eq!(memory.keys, 1000);
+    }
+}

@@ -1,0 +1,147 @@
+//! A blocking client for everything that is not measured: readiness, bulk loading, administration.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use crate::error::Error;
+use crate::protocol::http::{Head, ParsedHead, parse_head};
+use crate::protocol::resp;
+use crate::protocol::{Answer, Parsed};
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Saving a large store takes a while, and the answer comes after it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A connection and what was received on it and not yet taken.
+#[derive(Debug)]
+pub(crate) struct Client {
+    name: String,
+    address: SocketAddr,
+    stream: TcpStream,
+    input: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(name: &str, address: SocketAddr) -> Result<Self, Error> {
+        let connect = || {
+            let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+            stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+            Ok(stream)
+        };
+        let stream = connect().map_err(|source| Error::Connect { address, source })?;
+        Ok(Self {
+            name: name.to_owned(),
+            address,
+            stream,
+            input: Vec::new(),
+        })
+    }
+
+    /// One HTTP request; status and body of its answer.
+    pub(crate) fn http(
+        &mut self,
+        method: &str,
+        path: &str,
+        media_type: &str,
+        body: &[u8],
+    ) -> Result<(u16, Vec<u8>), Error> {
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
+            self.address,
+            body.len()
+        );
+        self.send(&[head.as_bytes(), body].concat())?;
+        loop {
+            match parse_head(&self.input) {
+                ParsedHead::Incomplete => self.receive()?,
+                ParsedHead::Malformed(what) => return Err(self.wrong(path, what, "HTTP/1.1")),
+                ParsedHead::Whole(Head {
+                    bytes,
+                    body_bytes,
+                    status,
+                    ..
+                }) => {
+                    while self.input.len() < bytes + body_bytes {
+                        self.receive()?;
+                    }
+                    let rest = self.input.split_off(bytes + body_bytes);
+                    let mut answer = std::mem::replace(&mut self.input, rest);
+                    return Ok((status, answer.split_off(bytes)));
+                }
+            }
+        }
+    }
+
+    /// An HTTP request that must succeed; the body of its answer.
+    pub(crate) fn http_success(
+        &mut self,
+        method: &str,
+        path: &str,
+        media_type: &str,
+        body: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        match self.http(method, path, media_type, body)? {
+            (200..=299, body) => Ok(body),
+            (status, body) => {
+                let text: String = String::from_utf8_lossy(&body).chars().take(300).collect();
+                Err(self.wrong(path, &format!("status {status} {text}"), "success"))
+            }
+        }
+    }
+
+    /// Sends prepared Redis commands and takes so many replies, all of which must be successes.
+    pub(crate) fn redis(&mut self, commands: &[u8], replies: usize) -> Result<(), Error> {
+        self.send(commands)?;
+        for _ in 0..replies {
+            loop {
+                match resp::parse(&self.input) {
+                    Parsed::Incomplete => self.receive()?,
+                    Parsed::Malformed(what) => return Err(self.wrong("a command", what, "RESP")),
+                    Parsed::Whole { used, answer } => {
+                        self.input.drain(..used);
+                        match answer {
+                            Answer::Success { .. } => break,
+                            Answer::Failure { kind, .. } => {
+                                return Err(self.wrong("a command", &kind, "success"));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.stream
+            .write_all(bytes)
+            .map_err(Error::io(format!("sending to {}", self.name)))
+    }
+
+    fn receive(&mut self) -> Result<(), Error> {
+        let doing = || Error::io(format!("receiving from {}", self.name));
+        let mut chunk = [0; CHUNK_BYTES];
+        match self.stream.read(&mut chunk) {
+            Ok(0) => Err(doing()(ErrorKind::UnexpectedEof.into())),
+            Ok(bytes) => {
+                self.input.extend_from_slice(&chunk[..bytes]);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(doing()(error)),
+        }
+    }
+
+    fn wrong(&self, what: &str, found: &str, expected: &str) -> Error {
+        Error::Answer {
+            name: self.name.clone(),
+            what: what.to_owned(),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! Memory per key, and how long a server takes until it is ready again with these keys.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use crate::cli::{Memory, Mix, ServerName};
+use crate::client::Client;
+use crate::compare::table::Table;
+use crate::compare::temporary_folder;
+use crate::environment::{self, Environment};
+use crate::error::Error;
+use crate::load::{self, Pace, Plan, Stop};
+use crate::protocol::resp;
+use crate::servers::{self, Launcher, Server};
+use crate::workload::{self, KEY_BYTES, Values};
+use crate::{interrupt, usage};
+
+/// Operations of one batch, commands of one pipeline.
+const BATCH: u64 = 1_000;
+/// After loading, for what a server does in the background.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Keys that are read back after a restart.
+const SAMPLE: u64 = 20_000;
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    environment: Environment,
+    keys: u64,
+    value_bytes: usize,
+    payload_bytes_per_key: usize,
+    servers: Vec<ServerOutcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct ServerOutcome {
+    server: &'static str,
+    resident_empty_bytes: u64,
+    resident_loaded_bytes: u64,
+    resident_bytes_per_key: f64,
+    load_seconds: f64,
+    restarts: Vec<Restart>,
+}
+
+#[derive(Debug, Serialize)]
+struct Restart {
+    /// What the keys are read from.
+    from: &'static str,
+    /// From the start of the process to its being ready.
+    ready_seconds: f64,
+    resident_bytes: u64,
+    /// Saving the snapshot, where there was one to save.
+    save_seconds: Option<f64>,
+    stop_seconds: f64,
+}
+
+pub(crate) fn run(options: &Memory) -> Result<(), Error> {
+    if options.servers.contains(&ServerName::Bare) {
+        return Err(Error::Usage(
+            "the bare server keeps nothing; compare memory knows inflightkv and redis".to_owned(),
+        ));
+    }
+    let environment = Environment::read();
+    let folder = temporary_folder(options.subjects.temp.as_deref())?;
+    let bench = Bench {
+        options,
+        launcher: Launcher::new(&options.subjects, folder.path())?,
+        folder: folder.path(),
+    };
+    let servers = servers::available(&options.servers)
+        .into_iter()
+        .map(|name| match name {
+            ServerName::Redis => bench.redis(),
+            _ => bench.inflightkv(),
+        })
+        .collect::<Result<_, _>>()?;
+    let payload_bytes_per_key = KEY_BYTES + options.value_bytes;
+    let outcome = Outcome {
+        environment,
+        keys: options.keys,
+        value_bytes: options.value_bytes,
+        payload_bytes_per_key,
+        servers,
+    };
+    if options.subjects.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&outcome).expect("an outcome is plain data")
+        );
+    } else {
+        print(&outcome);
+    }
+    Ok(())
+}
+
+struct Bench<'a> {
+    options: &'a Memory,
+    launcher: Launcher<'a>,
+    folder: &'a Path,
+}
+
+impl Bench<'_> {
+    fn inflightkv(&self) -> Result<ServerOutcome, Error> {
+        let outcome = self.loaded(self.launcher.inflightkv(None, &[])?)?;
+        let data = self.folder.join("inflightkv");
+        let start = || self.launcher.inflightkv(Some(&data), &[]);
+
+        let server = start()?;
+        self.load(&server)?;
+        let stop_seconds = server.stop()?.as_secs_f64();
+        let server = start()?;
+        let from_log = self.restarted(&server, "log", None, stop_seconds)?;
+
+        let saving = Instant::now();
+        server.connect()?.http_success(
+            "POST",
+            "/v1/admin/snapshot?wait=true",
+            "application/json",
+            b"",
+        )?;
+        let save_seconds = Some(saving.elapsed().as_secs_f64());
+        let stop_seconds = server.stop()?.as_secs_f64();
+        let server = start()?;
+        let from_snapshot = self.restarted(&server, "snapshot", save_seconds, stop_seconds)?;
+        server.stop()?;
+        Ok(ServerOutcome {
+            restarts: vec![from_log, from_snapshot],
+            ..outcome
+        })
+    }
+
+    fn redis(&self) -> Result<ServerOutcome, Error> {
+        let outcome = self.loaded(self.launcher.redis(&self.folder.join("redis"), &[])?)?;
+
+        let log = self.folder.join("redis-log");
+        let start = || {
+            self.launcher
+                .redis(&log, &["--appendonly", "yes", "--appendfsync", "everysec"])
+        };
+        let server = start()?;
+        self.load(&server)?;
+        let stop_seconds = server.stop()?.as_secs_f64();
+        let server = start()?;
+        let from_log = self.restarted(&server, "log", None, stop_seconds)?;
+        server.stop()?;
+
+        let snapshot = self.folder.join("redis-snapshot");
+        let start = || self.launcher.redis(&snapshot, &[]);
+        let server = start()?;
+        self.load(&server)?;
+        let mut save = Vec::new();
+        resp::append_command(&[b"SAVE"], &mut save);
+        let saving = Instant::now();
+        server.connect()?.redis(&save, 1)?;
+        let save_seconds = Some(saving.elapsed().as_secs_f64());
+        let stop_seconds = server.stop()?.as_secs_f64();
+        let server = start()?;
+        let from_snapshot = self.restarted(&server, "snapshot", save_seconds, stop_seconds)?;
+        server.stop()?;
+        Ok(ServerOutcome {
+            restarts: vec![from_log, from_snapshot],
+            ..outcome
+        })
+    }
+
+    /// Memory of a server without persistence, before and after loading.
+    fn loaded(&self, server: Server) -> Result<ServerOutcome, Error> {
+        let resident_empty_bytes = usage::resident_bytes(server.pid())?;
+        let load_seconds = self.load(&server)?.as_secs_f64();
+        let resident_loaded_bytes = usage::resident_bytes(server.pid())?;
+        let name = server.name.as_str();
+        server.stop()?;
+        Ok(ServerOutcome {
+            server: name,
+            resident_empty_bytes,
+            resident_loaded_bytes,
+            resident_bytes_per_key: resident_loaded_bytes.saturating_sub(resident_empty_bytes)
+                as f64
+                / self.options.keys as f64,
+            load_seconds,
+            restarts: Vec::new(),
+        })
+    }
+
+    /// Measures a server that has just restarted, and makes sure that it has the keys.
+    fn restarted(
+        &self,
+        server: &Server,
+        from: &'static str,
+        save_seconds: Option<f64>,
+        stop_seconds: f64,
+    ) -> Result<Restart, Error> {
+        let resident_bytes = usage::resident_bytes(server.pid())?;
+        load::run(&self.sample(server))?.demand_success()?;
+        Ok(Restart {
+            from,
+            ready_seconds: server.ready_after.as_secs_f64(),
+            resident_bytes,
+            save_seconds,
+            stop_seconds,
+        })
+    }
+
+    /// Reads of random keys, each of which has to be there with a value of the right length.
+    fn sample(&self, server: &Server) -> Plan {
+        let Memory {
+            keys,
+            value_bytes,
+            seed,
+            ..
+        } = *self.options;
+        Plan {
+            address: server.address,
+            protocol: server.name.protocol(server.address, value_bytes),
+            connections: 10,
+            threads: environment::load_threads(),
+            pipeline: 1,
+            pace: Pace::Closed,
+            stop: Stop::Requests(SAMPLE),
+            warmup: Duration::ZERO,
+            timeout: Duration::from_secs(10),
+            mix: Mix::Get,
+            reads_percent: 100,
+            data: crate::cli::Data {
+                keys,
+                value_bytes,
+                seed,
+            },
+            sequential: false,
+            body_bytes: Some(value_bytes),
+            pid: None,
+        }
+    }
+
+    /// Writes every key, and lets the server settle; how long the writing took.
+    fn load(&self, server: &Server) -> Result<Duration, Error> {
+        let Memory {
+            keys,
+            value_bytes,
+            seed,
+            ..
+        } = *self.options;
+        let progress = progress(keys, server.name.as_str());
+        let values = Values::new(value_bytes, seed);
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut client = server.connect()?;
+        let start = Instant::now();
+        let mut request = Vec::new();
+        for first in (0..keys).step_by(usize::try_from(BATCH).expect("a batch is small")) {
+            interrupt::check()?;
+            let numbers = first..keys.min(first + BATCH);
+            let count = numbers.end - numbers.start;
+            request.clear();
+            for number in numbers {
+                append_put(server.name, number, &values, &mut random, &mut request);
+            }
+            send(&mut client, server.name, &request, count)?;
+            progress.inc(count);
+        }
+        let took = start.elapsed();
+        progress.finish_and_clear();
+        interrupt::sleep_until(Instant::now() + SETTLE)?;
+        Ok(took)
+    }
+}
+
+/// One write, as a line of a batch or as a command of a pipeline.
+fn append_put(
+    name: ServerName,
+    number: u64,
+    values: &Values,
+    random: &mut fastrand::Rng,
+    out: &mut Vec<u8>,
+) {
+    let key = workload::key(number);
+    if name == ServerName::Redis {
+        resp::append_set_head(&key, values.bytes(), out);
+        values.append(random, out);
+        out.extend_from_slice(b"\r\n");
+    } else {
+        out.extend_from_slice(br#"{"op":"put","key":""#);
+        out.extend_from_slice(&key);
+        out.extend_from_slice(br#"","value":"#);
+        values.append(random, out);
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn send(client: &mut Client, name: ServerName, request: &[u8], count: u64) -> Result<(), Error> {
+    if name == ServerName::Redis {
+        return client.redis(request, usize::try_from(count).expect("a batch is small"));
+    }
+    let answer = client.http_success("POST", "/v1/batch", "application/x-ndjson", request)?;
+    let lines = || {
+        answer
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty())
+    };
+    let succeeded = lines()
+        .filter(|line| line.windows(11).any(|bytes| bytes == br#""status":20"#))
+        .count() as u64;
+    if succeeded == count {
+        return Ok(());
+    }
+    let failed = lines()
+        .find(|line| !line.windows(11).any(|bytes| bytes == br#""status":20"#))
+        .unwrap_or_default();
+    Err(Error::Answer {
+        name: name.as_str().to_owned(),
+        what: "a batch".to_owned(),
+        found: format!(
+            "{succeeded} successes {}",
+            String::from_utf8_lossy(&failed[..failed.len().min(300)])
+        ),
+        expected: count.to_string(),
+    })
+}
+
+fn progress(keys: u64, name: &str) -> ProgressBar {
+    let bar = ProgressBar::new(keys);
+    let style = ProgressStyle::with_template("loading {msg} {wide_bar} {pos}/{len} {eta}");
+    bar.set_style(style.expect("the template is constant"));
+    bar.set_message(name.to_owned());
+    bar
+}
+
+fn print(outcome: &Outcome) {
+    let Environment {
+        processor,
+        cores,
+        kernel,
+        load_average,
+        command,
+    } = &outcome.environment;
+    println!(
+        "{processor}, {cores} cores, Linux {kernel}, load average {load_average} at the start\n{command}"
+    );
+    println!(
+        "{} keys of {KEY_BYTES} bytes, values of {} bytes\n",
+        outcome.keys, outcome.value_bytes
+    );
+    let mib = |bytes: u64| format!("{:.1}", bytes as f64 / f64::from(1 << 20));
+    let redis = outcome
+        .servers
+        .iter()
+        .find(|server| server.server == ServerName::Redis.as_str());
+    let mut table = Table::new(&[
+        "",
+        "empty MiB",
+        "loaded MiB",
+        "bytes/key",
+        "to payload",
+        "to redis",
+        "load s",
+        "keys/s",
+    ]);
+    for server in &outcome.servers {
+        let per_key = server.resident_bytes_per_key;
+        table.push(vec![
+            server.server.to_owned(),
+            mib(server.resident_empty_bytes),
+            mib(server.resident_loaded_bytes),
+            format!("{per_key:.1}"),
+            format!("{:.2}", per_key / outcome.payload_bytes_per_key as f64),
+            redis.map_or_else(
+                || "-".to_owned(),
+                |redis| format!("{:.2}", per_key / redis.resident_bytes_per_key),
+            ),
+            format!("{:.2}", server.load_seconds),
+            format!("{:.0}", outcome.keys as f64 / server.load_seconds),
+        ]);
+    }
+    println!("{table}");
+    let mut table = Table::new(&[
+        "restart from",
+        "ready s",
+        "to redis",
+        "loaded MiB",
+        "save s",
+        "stop s",
+    ]);
+    for server in &outcome.servers {
+        for restart in &server.restarts {
+            let peer = redis
+                .and_then(|redis| redis.restarts.iter().find(|peer| peer.from == restart.from));
+            table.push(vec![
+                format!("{} {}", server.server, restart.from),
+                format!("{:.3}", restart.ready_seconds),
+                peer.map_or_else(
+                    || "-".to_owned(),
+                    |peer| format!("{:.2}", restart.ready_seconds / peer.ready_seconds),
+                ),
+                mib(restart.resident_bytes),
+                restart
+                    .save_seconds
+                    .map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.2}")),
+                format!("{:.2}", restart.stop_seconds),
+            ]);
+        }
+    }
+    print!("{table}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_batch_is_an_operation() {
+        let (values, mut random, mut out) =
+            (Values::new(100, 1), fastrand::Rng::with_seed(1), Vec::new());
+        append_put(ServerName::Inflightkv, 7, &values, &mut random, &mut out);
+        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(line["op"], "put");
+        assert_eq!(line["key"], "key:000000000007");
+        assert_eq!(line["value"].to_string().len(), 100);
+        assert_eq!(out.last(), Some(&b'\n'));
+    }
+}

@@ -1,0 +1,117 @@
+//! What a process has used: CPU time and resident memory, from `/proc`.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::error::Error;
+
+/// CPU time of all threads of a process.
+///
+/// The scheduler's own account (`schedstat`) has nanoseconds, but knows living threads only; where the kernel keeps
+/// none, `stat` has it in ticks of 10 ms. The servers measured here end no threads while they work.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Error> {
+    let precise =
+        scheduled(pid).map_err(Error::io(format!("reading the CPU time of process {pid}")))?;
+    if !precise.is_zero() {
+        return Ok(precise);
+    }
+    let text = read(&format!("/proc/{pid}/stat"))?;
+    let ticks = ticks(&text).ok_or_else(|| unexpected(&text))?;
+    Ok(Duration::from_secs_f64(
+        ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+    ))
+}
+
+/// CPU time of this process, including threads that have ended.
+pub(crate) fn own_cpu_time() -> Duration {
+    // A clock of the process starts at zero and is never negative.
+    clock_gettime(ClockId::ProcessCPUTime)
+        .try_into()
+        .unwrap_or_default()
+}
+
+/// Memory of a process that is in RAM.
+pub(crate) fn resident_bytes(pid: u32) -> Result<u64, Error> {
+    let text = read(&format!("/proc/{pid}/status"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| unexpected(&text))
+}
+
+fn scheduled(pid: u32) -> io::Result<Duration> {
+    let mut nanoseconds = 0_u64;
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        match fs::read_to_string(thread?.path().join("schedstat")) {
+            Ok(text) => {
+                nanoseconds += text
+                    .split(' ')
+                    .next()
+                    .and_then(|first| first.parse::<u64>().ok())
+                    .unwrap_or(0);
+            }
+            // The thread has just ended, or the kernel keeps no such account.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
+/// User and system time, fields 14 and 15 of `stat`. The second field is the program's name in parentheses and
+/// may hold anything, so counting starts after its end.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let user: u64 = fields.nth(11)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(Error::io(format!("reading {path}")))
+}
+
+fn unexpected(text: &str) -> Error {
+    let found = text.chars().take(80).collect();
+    Error::Answer {
+        name: "the kernel".to_owned(),
+        what: "/proc".to_owned(),
+        found,
+        expected: "its usual form".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    #[test]
+    fn a_busy_process_is_seen_to_use_cpu_time_and_memory() {
+        let pid = std::process::id();
+        let (start, before, own_before) = (Instant::now(), cpu_time(pid).unwrap(), own_cpu_time());
+        let mut number = 1_u64;
+        while start.elapsed() < Duration::from_millis(60)
+            || own_cpu_time() - own_before < Duration::from_millis(30)
+        {
+            number = std::hint::black_box(number.wrapping_mul(3));
+        }
+        assert!(cpu_time(pid).unwrap() - before >= Duration::from_millis(10));
+        assert!(resident_bytes(pid).unwrap() > 100 << 10);
+    }
+
+    #[test]
+    fn the_name_of_a_program_may_hold_anything() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 100 0 0 0 12 30 0 0 20 0 1 0 5 1 1 1";
+        assert_eq!(ticks(stat), Some(42));
+        assert_eq!(ticks("nothing"), None);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_is_an_error() {
+        assert!(cpu_time(u32::MAX).is_err());
+        assert!(resident_bytes(u32::MAX).is_err());
+    }
+}

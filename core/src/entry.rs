@@ -1,0 +1,445 @@
+//! One entry: a header, the key and the value in one packed allocation.
+//!
+//! ```text
+//! off size field
+//!   0    1 flags      bit 0: an expiry is kept, bit 1: a media type is kept (else the value is JSON)
+//!   1    7 sequence
+//!   8    6 version
+//!  14    2 key length
+//!  16    4 value crc  CRC-32 (IEEE) of the value, computed when its body arrived
+//!  20    8 expiry     only when flagged; milliseconds since the Unix epoch, 0 for none
+//!   .  1+n media type only when flagged: its length, then its text
+//!   .    k key
+//!   .    v value      only up to `INLINE_MAX` bytes; a larger one stands beside the head
+//! ```
+//!
+//! A large value is kept by reference, so that a reader, the log and a snapshot share it instead of copying it while
+//! the partition is locked; copying a small one costs less than counting references to it.
+
+use crate::numbers::{Sequence, VERSION_MAX, Version};
+use bytes::Bytes;
+
+/// The largest value kept in the entry itself, in bytes.
+pub const INLINE_MAX: usize = 2048;
+/// The longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = u16::MAX as usize;
+/// The longest media type, in bytes.
+pub const MEDIA_TYPE_BYTES_MAX: usize = u8::MAX as usize;
+
+const FLAGS: usize = 0;
+const SEQUENCE: usize = FLAGS + 1;
+const VERSION: usize = SEQUENCE + 7;
+const KEY_LEN: usize = VERSION + 6;
+const CRC: usize = KEY_LEN + size_of::<u16>();
+const HEAD: usize = CRC + size_of::<u32>();
+const EXPIRY_LEN: usize = size_of::<u64>();
+const _: () = assert!(HEAD == 20);
+
+const HAS_EXPIRY: u8 = 1;
+const HAS_MEDIA_TYPE: u8 = 2;
+
+/// What is known of an entry before its partition is locked.
+#[derive(Clone, Debug)]
+pub struct Draft<'a> {
+    /// The key.
+    pub key: &'a str,
+    /// The value: minified JSON, or opaque bytes with a media type.
+    pub value: DraftValue<'a>,
+    /// `None` for JSON.
+    pub media_type: Option<&'a str>,
+    /// CRC-32 (IEEE) of the value.
+    pub crc: u32,
+    /// When the entry expires, in milliseconds since the Unix epoch.
+    pub expires_at: Option<u64>,
+    /// Keep room for an expiry that is known only later (a write that keeps the one there is).
+    pub reserve_expiry: bool,
+}
+
+/// Where a draft takes its value from. A small value is copied into the entry either way.
+#[derive(Clone, Copy, Debug)]
+pub enum DraftValue<'a> {
+    /// Borrowed bytes: a large value is copied.
+    Copied(&'a [u8]),
+    /// Counted bytes: a large value is shared.
+    Shared(&'a Bytes),
+}
+
+impl DraftValue<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+
+    fn shared(self) -> Bytes {
+        match self {
+            Self::Copied(bytes) => Bytes::copy_from_slice(bytes),
+            Self::Shared(bytes) => bytes.clone(),
+        }
+    }
+}
+
+/// Why a draft cannot become an entry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DraftError {
+    /// The key is longer than [`KEY_BYTES_MAX`].
+    #[error("the key has {len} bytes, at most {KEY_BYTES_MAX} are possible")]
+    KeyTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+    /// The media type is longer than [`MEDIA_TYPE_BYTES_MAX`].
+    #[error("the media type has {len} bytes, at most {MEDIA_TYPE_BYTES_MAX} are possible")]
+    MediaTypeTooLong {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+/// A key with its value, version and sequence.
+#[derive(Debug)]
+pub struct Entry(Repr);
+
+#[derive(Debug)]
+enum Repr {
+    Packed(Box<[u8]>),
+    Split(Box<Split>),
+}
+
+#[derive(Debug)]
+struct Split {
+    head: Box<[u8]>,
+    value: Bytes,
+}
+
+// A slot of the table is an entry: its size is paid for every key.
+const _: () = assert!(size_of::<Entry>() == 16);
+
+impl Entry {
+    /// Lays out everything that is known before the partition is locked. Sequence and version are 0 until decided.
+    ///
+    /// # Errors
+    /// The key or the media type is longer than an entry can hold.
+    pub fn draft(draft: &Draft<'_>) -> Result<Self, DraftError> {
+        let Draft {
+            key,
+            value,
+            media_type,
+            crc,
+            expires_at,
+            reserve_expiry,
+        } = *draft;
+        let key_len =
+            u16::try_from(key.len()).map_err(|_| DraftError::KeyTooLong { len: key.len() })?;
+        let media_len = match media_type {
+            Some(media_type) => {
+                let too_long = |_| DraftError::MediaTypeTooLong {
+                    len: media_type.len(),
+                };
+                Some(u8::try_from(media_type.len()).map_err(too_long)?)
+            }
+            None => None,
+        };
+        let keeps_expiry = expires_at.is_some() || reserve_expiry;
+        let inline = value.bytes().len() <= INLINE_MAX;
+        let size = HEAD
+            + if keeps_expiry { EXPIRY_LEN } else { 0 }
+            + media_type.map_or(0, |media_type| 1 + media_type.len())
+            + key.len()
+            + if inline { value.bytes().len() } else { 0 };
+        let mut bytes = Vec::with_capacity(size);
+        let flags = if keeps_expiry { HAS_EXPIRY } else { 0 }
+            | if media_type.is_some() {
+                HAS_MEDIA_TYPE
+            } else {
+                0
+            };
+        bytes.push(flags);
+        bytes.extend_from_slice(&[0; KEY_LEN - SEQUENCE]);
+        bytes.extend_from_slice(&key_len.to_le_bytes());
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        if keeps_expiry {
+            bytes.extend_from_slice(&expires_at.unwrap_or(0).to_le_bytes());
+        }
+        if let (Some(len), Some(media_type)) = (media_len, media_type) {
+            bytes.push(len);
+            bytes.extend_from_slice(media_type.as_bytes());
+        }
+        bytes.extend_from_slice(key.as_bytes());
+        if inline {
+            bytes.extend_from_slice(value.bytes());
+            Ok(Self(Repr::Packed(bytes.into_boxed_slice())))
+        } else {
+            Ok(Self(Repr::Split(Box::new(Split {
+                head: bytes.into_boxed_slice(),
+                value: value.shared(),
+            }))))
+        }
+    }
+
+    /// What stands in a slot without an entry. Holds no memory; only [`Entry::is_vacant`] may be asked of it.
+    pub(crate) fn vacant() -> Self {
+        Self(Repr::Packed(Box::default()))
+    }
+
+    pub(crate) fn is_vacant(&self) -> bool {
+        matches!(&self.0, Repr::Packed(bytes) if bytes.is_empty())
+    }
+
+    fn head(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Packed(bytes) => bytes,
+            Repr::Split(split) => &split.head,
+        }
+    }
+
+    fn head_mut(&mut self) -> &mut [u8] {
+        match &mut self.0 {
+            Repr::Packed(bytes) => bytes,
+            Repr::Split(split) => &mut split.head,
+        }
+    }
+
+    fn flag(&self, flag: u8) -> bool {
+        self.head()[FLAGS] & flag != 0
+    }
+
+    fn little_endian<const N: usize>(&self, offset: usize) -> u64 {
+        let mut wide = [0; 8];
+        wide[..N].copy_from_slice(&self.head()[offset..offset + N]);
+        u64::from_le_bytes(wide)
+    }
+
+    /// The number of the entry's last change.
+    pub fn sequence(&self) -> Sequence {
+        Sequence::from_raw(self.little_endian::<7>(SEQUENCE))
+    }
+
+    /// How often the key was changed since it was created.
+    pub fn version(&self) -> Version {
+        self.little_endian::<6>(VERSION)
+    }
+
+    /// CRC-32 (IEEE) of the value.
+    pub fn crc(&self) -> u32 {
+        self.little_endian::<4>(CRC) as u32
+    }
+
+    /// When the entry expires, in milliseconds since the Unix epoch.
+    pub fn expires_at(&self) -> Option<u64> {
+        if !self.flag(HAS_EXPIRY) {
+            return None;
+        }
+        Some(self.little_endian::<8>(HEAD)).filter(|expiry| *expiry != 0)
+    }
+
+    /// Whether the entry is invisible at `now`.
+    pub fn is_expired(&self, now: u64) -> bool {
+        self.expires_at().is_some_and(|expiry| expiry <= now)
+    }
+
+    fn media_type_at(&self) -> usize {
+        if self.flag(HAS_EXPIRY) {
+            HEAD + EXPIRY_LEN
+        } else {
+            HEAD
+        }
+    }
+
+    /// The value's media type; `None` for JSON.
+    pub fn media_type(&self) -> Option<&str> {
+        if !self.flag(HAS_MEDIA_TYPE) {
+            return None;
+        }
+        let at = self.media_type_at();
+        let len = usize::from(self.head()[at]);
+        Some(text(&self.head()[at + 1..at + 1 + len]))
+    }
+
+    fn key_at(&self) -> usize {
+        let at = self.media_type_at();
+        if self.flag(HAS_MEDIA_TYPE) {
+            at + 1 + usize::from(self.head()[at])
+        } else {
+            at
+        }
+    }
+
+    fn key_len(&self) -> usize {
+        self.little_endian::<2>(KEY_LEN) as usize
+    }
+
+    /// The key's bytes; always valid UTF-8.
+    pub fn key_bytes(&self) -> &[u8] {
+        let at = self.key_at();
+        &self.head()[at..at + self.key_len()]
+    }
+
+    /// The key.
+    pub fn key(&self) -> &str {
+        text(self.key_bytes())
+    }
+
+    /// The value's bytes.
+    pub fn value(&self) -> &[u8] {
+        match &self.0 {
+            Repr::Packed(bytes) => &bytes[self.key_at() + self.key_len()..],
+            Repr::Split(split) => &split.value,
+        }
+    }
+
+    /// The value by reference when it is kept beside the head: cheap to clone, and outlives the entry.
+    pub fn shared_value(&self) -> Option<&Bytes> {
+        match &self.0 {
+            Repr::Packed(_) => None,
+            Repr::Split(split) => Some(&split.value),
+        }
+    }
+
+    /// Heap bytes of the entry: what its removal gives back.
+    pub fn footprint(&self) -> usize {
+        match &self.0 {
+            Repr::Packed(bytes) => bytes.len(),
+            Repr::Split(split) => size_of::<Split>() + split.head.len() + split.value.len(),
+        }
+    }
+
+    /// Whether `other` has the same value in the same media type.
+    pub fn same_value(&self, other: &Self) -> bool {
+        self.crc() == other.crc()
+            && self.media_type() == other.media_type()
+            && self.value() == other.value()
+    }
+
+    pub(crate) fn set_sequence(&mut self, sequence: Sequence) {
+        self.head_mut()[SEQUENCE..VERSION]
+            .copy_from_slice(&sequence.get().to_le_bytes()[..VERSION - SEQUENCE]);
+    }
+
+    pub(crate) fn set_version(&mut self, version: Version) {
+        let version = version.min(VERSION_MAX).to_le_bytes();
+        self.head_mut()[VERSION..KEY_LEN].copy_from_slice(&version[..KEY_LEN - VERSION]);
+    }
+
+    /// Sets the expiry of a draft that keeps room for one.
+    pub(crate) fn set_expiry(&mut self, expires_at: Option<u64>) {
+        debug_assert!(
+            self.flag(HAS_EXPIRY),
+            "the draft reserves room for an expiry"
+        );
+        if self.flag(HAS_EXPIRY) {
+            self.head_mut()[HEAD..HEAD + EXPIRY_LEN]
+                .copy_from_slice(&expires_at.unwrap_or(0).to_le_bytes());
+        }
+    }
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("keys and media types are laid out from text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drafted(
+        key: &str,
+        value: &Bytes,
+        media_type: Option<&str>,
+        expires_at: Option<u64>,
+        reserve: bool,
+    ) -> Entry {
+        let crc = crc32fast::hash(value);
+        let value = DraftValue::Shared(value);
+        Entry::draft(&Draft {
+            key,
+            value,
+            media_type,
+            crc,
+            expires_at,
+            reserve_expiry: reserve,
+        })
+        .expect("it fits")
+    }
+
+    #[test]
+    fn every_field_comes_back_in_every_layout() {
+        for value in [
+            Bytes::new(),
+            Bytes::from_static(b"{}"),
+            Bytes::from(vec![7; INLINE_MAX]),
+            Bytes::from(vec![7; INLINE_MAX + 1]),
+        ] {
+            for media_type in [None, Some(""), Some("text/plain")] {
+                for (expires_at, reserve) in [
+                    (None, false),
+                    (None, true),
+                    (Some(5), false),
+                    (Some(u64::MAX), true),
+                ] {
+                    for key in ["k", "ключ", &"x".repeat(KEY_BYTES_MAX)] {
+                        let mut entry = drafted(key, &value, media_type, expires_at, reserve);
+                        entry.set_sequence(Sequence::MAX);
+                        entry.set_version(VERSION_MAX);
+                        assert_eq!(entry.key(), key);
+                        assert_eq!(entry.value(), value);
+                        assert_eq!(entry.media_type(), media_type);
+                        assert_eq!(entry.expires_at(), expires_at);
+                        assert_eq!(entry.sequence(), Sequence::MAX);
+                        assert_eq!(entry.version(), VERSION_MAX);
+                        assert_eq!(entry.crc(), crc32fast::hash(&value));
+                        assert_eq!(entry.shared_value().is_some(), value.len() > INLINE_MAX);
+                        assert!(!entry.is_vacant());
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_entry_costs_twenty_bytes_beyond_key_and_value() {
+        let entry = drafted(
+            "0123456789abcdef",
+            &Bytes::from(vec![1; 100]),
+            None,
+            None,
+            false,
+        );
+        assert_eq!(entry.footprint(), 20 + 16 + 100);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let value = DraftValue::Copied(b"");
+        let draft = |key, media_type| {
+            Entry::draft(&Draft {
+                key,
+                value,
+                media_type,
+                crc: 0,
+                expires_at: None,
+                reserve_expiry: false,
+            })
+        };
+        let long = "x".repeat(KEY_BYTES_MAX + 1);
+        assert_eq!(
+            draft(&long, None).map(|_| ()),
+            Err(DraftError::KeyTooLong {
+                len: KEY_BYTES_MAX + 1
+            })
+        );
+        assert_eq!(
+            draft("k", Some(&long[..256])).map(|_| ()),
+            Err(DraftError::MediaTypeTooLong { len: 256 })
+        );
+    }
+
+    #[test]
+    fn an_entry_expires_at_its_instant_and_not_before() {
+        let entry = drafted("k", &Bytes::from_static(b"1"), None, Some(10), false);
+        assert!(!entry.is_expired(9));
+        assert!(entry.is_expired(10));
+    }
+}

@@ -1,0 +1,54 @@
+//! Partitions of a versioned JSON key-value store, as deterministic plain data.
+//!
+//! A [`Partition`] is a table from keys to entries. [`Partition::decide`] looks at a [`Command`] and says what comes of
+//! it, changing nothing; [`Partition::apply`] makes the [`Mutation`] so decided true under a [`Sequence`] that the
+//! caller draws in between. What was decided can be logged, applied and replayed alike.
+//!
+//! It is not a store: there is no lock, no clock, no disk, no thread and no randomness in it. Time, hashes and sequences
+//! are arguments, so the same calls give the same table on every machine.
+//!
+//! # Promises
+//! - A mutation records the result, not the operation: replaying it twice, or after a newer one, changes nothing.
+//! - A key keeps its slot for its life, so a scan by slot meets a lasting key exactly once.
+//! - A frozen partition walks out exactly the entries of one moment, whatever is written meanwhile.
+//! - The bytes it says it holds are the bytes it holds.
+//!
+//! # Work that happens later
+//! Expired entries are invisible at once and reclaimed when the caller calls [`Partition::expire`]. Tombstones are kept
+//! until [`Partition::forget_tombstones`].
+//!
+//! # Reading order
+//! `entry`, `memtable`, `command`, `partition`; then `merge`, `frozen`.
+#![forbid(unsafe_code)]
+
+mod command;
+mod cursor;
+mod entry;
+mod frozen;
+mod memtable;
+pub mod merge;
+mod mutation;
+mod numbers;
+mod outcome;
+mod partition;
+pub mod routing;
+
+pub use command::{
+    Command, Conditions, EtagCondition, Operation, Patch, PatchExpiry, Prepared, PutExpiry,
+    VersionCondition,
+};
+pub use cursor::{Cursor, CursorError};
+pub use entry::{
+    Draft, DraftError, DraftValue, Entry, INLINE_MAX, KEY_BYTES_MAX, MEDIA_TYPE_BYTES_MAX,
+};
+pub use frozen::{FrozenItem, WalkState};
+pub use memtable::hash_key;
+pub use merge::{PatchError, PatchKind, PatchLimits};
+pub use mutation::{Applied, Cause, LoadedEntry, Logged, Mutation};
+pub use numbers::{Sequence, Slot, VERSION_MAX, Version};
+pub use outcome::{Current, Decision, FailedCondition, Outcome};
+pub use partition::{Partition, PartitionStats};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

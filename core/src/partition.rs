@@ -1,0 +1,584 @@
+//! A share of the keys: decides commands, applies what was decided, and hides what has expired.
+
+use crate::command::{
+    Command, Conditions, EtagCondition, Operation, Patch, PatchExpiry, PutExpiry, VersionCondition,
+};
+use crate::entry::{Draft, DraftValue, Entry, KEY_BYTES_MAX};
+use crate::frozen::{Frozen, FrozenItem, Tombstone, WalkState};
+use crate::memtable::Memtable;
+use crate::merge::{self, PatchError, PatchKind};
+use crate::mutation::{Applied, Cause, Change, LoadedEntry, Logged, Mutation};
+use crate::numbers::{Sequence, Slot, VERSION_MAX};
+use crate::outcome::{Current, Decision, FailedCondition, Outcome};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::hash::BuildHasher;
+use std::ops::ControlFlow;
+
+/// A table of entries, and what belongs to it. Plain data: whoever has `&mut` may change it, nobody else sees it.
+pub struct Partition<S> {
+    table: Memtable<S>,
+    /// Entries that have an expiry, expired ones included.
+    expiring: usize,
+    /// The last change that removed a key, or 0.
+    last_removed: Sequence,
+    frozen: Option<Box<Frozen>>,
+    /// In the order of their sequences.
+    tombstones: VecDeque<Tombstone>,
+    tombstone_bytes: usize,
+    keeps_tombstones: bool,
+    /// A snapshot that stands has every change up to this one.
+    forgotten: Sequence,
+}
+
+/// What a partition holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionStats {
+    /// Entries, those not included that have expired and were reclaimed.
+    pub entries: usize,
+    /// Entries with an expiry.
+    pub expiring: usize,
+    /// Heap bytes of the entries: headers, keys and values.
+    pub entry_bytes: usize,
+    /// Heap bytes of the index, the slots and the free list.
+    pub table_bytes: usize,
+    /// Heap bytes that a snapshot in progress keeps alive.
+    pub frozen_bytes: usize,
+    /// Bytes of tombstones.
+    pub tombstone_bytes: usize,
+}
+
+impl<S: BuildHasher> Partition<S> {
+    /// An empty partition. `hasher` is what callers of [`hash_key`](crate::hash_key) use for it.
+    pub fn new(hasher: S) -> Self {
+        Self {
+            table: Memtable::new(hasher),
+            expiring: 0,
+            last_removed: Sequence::ZERO,
+            frozen: None,
+            tombstones: VecDeque::new(),
+            tombstone_bytes: 0,
+            keeps_tombstones: false,
+            forgotten: Sequence::ZERO,
+        }
+    }
+
+    /// The entry of `key`, unless it has expired.
+    pub fn get(&self, key: &str, hash: u64, now: u64) -> Option<&Entry> {
+        let slot = self.table.find(hash, key.as_bytes())?;
+        self.table
+            .entry(slot)
+            .filter(|entry| !entry.is_expired(now))
+    }
+
+    /// The last change that removed a key: what an answer that a key is not there depends on.
+    pub fn last_removed(&self) -> Sequence {
+        self.last_removed
+    }
+
+    /// Says what comes of `command` at `now`, changing nothing.
+    pub fn decide(&self, command: Command<'_>, now: u64) -> Decision {
+        let Command {
+            key,
+            hash,
+            conditions,
+            operation,
+        } = command;
+        let slot = self.table.find(hash, key.as_bytes());
+        let entry = slot
+            .and_then(|slot| self.table.entry(slot))
+            .filter(|entry| !entry.is_expired(now));
+        let decider = Decider {
+            hash,
+            slot,
+            entry,
+            last_removed: self.last_removed,
+        };
+        match operation {
+            Operation::Delete => decider.delete(&conditions),
+            Operation::Put { draft, expiry } => match failed_condition(&conditions, entry) {
+                Some(failed) => decider.conflict(failed, Some(draft)),
+                None => decider.put(draft, expiry),
+            },
+            Operation::Patch(patch) => match failed_condition(&conditions, entry) {
+                Some(failed) => {
+                    decider.conflict(failed, patch.prepared.map(|prepared| prepared.draft))
+                }
+                None => decider.patch(key, patch),
+            },
+        }
+    }
+
+    /// What the log keeps of `mutation`, which this partition decided and has not applied yet.
+    pub fn logged<'a>(&'a self, mutation: &'a Mutation) -> Logged<'a> {
+        match &mutation.change {
+            Change::Put(entry) => Logged {
+                key: entry.key(),
+                removed: None,
+                value: entry.value(),
+                shared_value: entry.shared_value(),
+                media_type: entry.media_type(),
+                crc: entry.crc(),
+                version: entry.version(),
+                expires_at: entry.expires_at(),
+            },
+            Change::Delete(cause) => {
+                let entry = mutation
+                    .slot
+                    .and_then(|slot| self.table.entry(slot))
+                    .expect("a removal is decided on an entry and applied before anything else");
+                Logged {
+                    key: entry.key(),
+                    removed: Some(*cause),
+                    value: &[],
+                    shared_value: None,
+                    media_type: None,
+                    crc: 0,
+                    version: entry.version(),
+                    expires_at: None,
+                }
+            }
+        }
+    }
+
+    /// Makes `mutation` true under `sequence`.
+    ///
+    /// # Panics
+    /// The partition was changed since it decided `mutation`, in a way that moved or removed the key.
+    pub fn apply(&mut self, mutation: Mutation, sequence: Sequence) -> Applied {
+        match mutation.change {
+            Change::Put(mut entry) => {
+                entry.set_sequence(sequence);
+                self.put(mutation.hash, mutation.slot, entry)
+            }
+            Change::Delete(_) => {
+                let slot = mutation.slot.expect("a removal names its slot");
+                self.last_removed = self.last_removed.max(sequence);
+                if self.keeps_tombstones {
+                    self.remember(slot, sequence);
+                }
+                Applied {
+                    slot,
+                    previous: self.take(slot),
+                    expires_at: None,
+                }
+            }
+        }
+    }
+
+    /// Decides that the entry in `slot` goes for memory; `None` when there is none.
+    pub fn evict(&self, slot: Slot) -> Option<Mutation> {
+        self.table.entry(slot)?;
+        Some(Mutation {
+            hash: 0,
+            slot: Some(slot),
+            change: Change::Delete(Cause::Evicted),
+        })
+    }
+
+    /// Reclaims the entry in `slot` if it has expired at `now`. Takes no sequence and is not logged: the entry carried
+    /// its instant wherever it went.
+    pub fn expire(&mut self, slot: Slot, now: u64) -> Option<Entry> {
+        let entry = self.table.entry(slot)?;
+        if !entry.is_expired(now) {
+            return None;
+        }
+        if self.keeps_tombstones && entry.sequence() > self.forgotten {
+            // The last snapshot does not have this entry, but may have an older value that lasts: the next increment
+            // must remove it. Nothing in the partition is newer than its last tombstone and has this key.
+            let last = self
+                .tombstones
+                .back()
+                .map_or(Sequence::ZERO, |tombstone| tombstone.sequence);
+            self.remember(slot, last.max(entry.sequence()));
+        }
+        self.take(slot)
+    }
+
+    /// Puts an entry that was read from disk in its place, unless a newer one is there. `None` if one is, or if the
+    /// key or media type is longer than an entry can hold, which no reader delivers.
+    pub fn load(&mut self, hash: u64, loaded: &LoadedEntry<'_>) -> Option<Applied> {
+        let LoadedEntry {
+            key,
+            value,
+            media_type,
+            crc,
+            version,
+            sequence,
+            expires_at,
+        } = *loaded;
+        let slot = self.table.find(hash, key.as_bytes());
+        if slot
+            .and_then(|slot| self.table.entry(slot))
+            .is_some_and(|entry| entry.sequence() >= sequence)
+        {
+            return None;
+        }
+        let value = DraftValue::Copied(value);
+        let draft = Draft {
+            key,
+            value,
+            media_type,
+            crc,
+            expires_at,
+            reserve_expiry: false,
+        };
+        let mut entry = Entry::draft(&draft).ok()?;
+        entry.set_sequence(sequence);
+        entry.set_version(version);
+        Some(self.put(hash, slot, entry))
+    }
+
+    /// Removes `key` if what is there is older than the removal that was read from disk.
+    pub fn unload(&mut self, hash: u64, key: &str, sequence: Sequence) -> Option<Applied> {
+        self.last_removed = self.last_removed.max(sequence);
+        let slot = self.table.find(hash, key.as_bytes())?;
+        if self.table.entry(slot)?.sequence() >= sequence {
+            return None;
+        }
+        Some(Applied {
+            slot,
+            previous: self.take(slot),
+            expires_at: None,
+        })
+    }
+
+    /// Visits visible entries with `prefix` from slot `from` on, examining at most `examine_max` slots, and says where
+    /// to go on; `None` at the end. When `visit` breaks, the scan goes on behind the entry it was shown.
+    ///
+    /// A key keeps its slot for its life, so one that is there from the first call to the last is visited exactly once.
+    pub fn scan(
+        &self,
+        from: Slot,
+        examine_max: usize,
+        prefix: &str,
+        now: u64,
+        mut visit: impl FnMut(&Entry) -> ControlFlow<()>,
+    ) -> Option<Slot> {
+        let end = self.table.slot_end();
+        let stop = from
+            .get()
+            .saturating_add(u32::try_from(examine_max).unwrap_or(u32::MAX))
+            .min(end);
+        for number in from.get()..stop {
+            let Some(entry) = self
+                .table
+                .entry(Slot::new(number))
+                .filter(|entry| !entry.is_expired(now))
+            else {
+                continue;
+            };
+            if entry.key_bytes().starts_with(prefix.as_bytes()) && visit(entry).is_break() {
+                return (number + 1 < end).then(|| Slot::new(number + 1));
+            }
+        }
+        (stop < end).then(|| Slot::new(stop))
+    }
+
+    /// One past the highest slot a scan can meet.
+    pub fn slot_end(&self) -> Slot {
+        Slot::new(self.table.slot_end())
+    }
+
+    /// Freezes the partition as it is, which holds every change up to `cut` and none above. With `since`, only what
+    /// changed after it is walked, and what was removed after it.
+    ///
+    /// A partition that is frozen already starts over with the new cut: what the old walk had not met is let go.
+    pub fn freeze(&mut self, cut: Sequence, since: Option<Sequence>) {
+        let frozen = Frozen::new(cut, since, self.table.slot_end(), self.tombstones.len());
+        self.frozen = Some(Box::new(frozen));
+    }
+
+    /// Whether a freeze is in force.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// Visits up to `budget` of what was there at the cut and was not visited yet; stops early when `visit` breaks, behind
+    /// the item it was shown. Entries that only the freeze kept alive go to `spent`, for the caller to release outside
+    /// the lock. A partition that is not frozen is done.
+    pub fn walk(
+        &mut self,
+        budget: usize,
+        spent: &mut Vec<Entry>,
+        visit: impl FnMut(FrozenItem<'_>) -> ControlFlow<()>,
+    ) -> WalkState {
+        match &mut self.frozen {
+            Some(frozen) => frozen.walk(&self.table, &self.tombstones, budget, spent, visit),
+            None => WalkState::Done,
+        }
+    }
+
+    /// Ends the freeze.
+    pub fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    /// Whether removals are remembered from now on, for incremental snapshots. Turning it off, which is not done while
+    /// frozen, forgets those there are.
+    pub fn keep_tombstones(&mut self, keep: bool) {
+        debug_assert!(
+            keep || self.frozen.is_none(),
+            "a walk counts on the tombstones"
+        );
+        self.keeps_tombstones = keep;
+        if !keep {
+            self.tombstones = VecDeque::new();
+            self.tombstone_bytes = 0;
+        }
+    }
+
+    /// Forgets the removals up to `sequence`: a snapshot that stands has them. Not while frozen.
+    pub fn forget_tombstones(&mut self, sequence: Sequence) {
+        debug_assert!(self.frozen.is_none(), "a walk counts on the tombstones");
+        self.forgotten = self.forgotten.max(sequence);
+        while let Some(first) = self
+            .tombstones
+            .front()
+            .filter(|first| first.sequence <= sequence)
+        {
+            self.tombstone_bytes -= first.footprint();
+            self.tombstones.pop_front();
+        }
+        if self.tombstones.is_empty() {
+            self.tombstones = VecDeque::new();
+        }
+    }
+
+    /// What the partition holds.
+    pub fn stats(&self) -> PartitionStats {
+        PartitionStats {
+            entries: self.table.len(),
+            expiring: self.expiring,
+            entry_bytes: self.table.bytes(),
+            table_bytes: self.table.table_bytes(),
+            frozen_bytes: self.frozen.as_ref().map_or(0, |frozen| frozen.bytes()),
+            tombstone_bytes: self.tombstone_bytes,
+        }
+    }
+
+    fn put(&mut self, hash: u64, slot: Option<Slot>, entry: Entry) -> Applied {
+        let expires_at = entry.expires_at();
+        self.expiring += usize::from(expires_at.is_some());
+        match slot {
+            Some(slot) => {
+                let old = self.table.replace(slot, entry);
+                self.expiring -= usize::from(old.expires_at().is_some());
+                Applied {
+                    slot,
+                    previous: self.leave(slot, old),
+                    expires_at,
+                }
+            }
+            None => Applied {
+                slot: self.table.insert(hash, entry),
+                previous: None,
+                expires_at,
+            },
+        }
+    }
+
+    fn take(&mut self, slot: Slot) -> Option<Entry> {
+        let old = self.table.remove(slot);
+        self.expiring -= usize::from(old.expires_at().is_some());
+        self.leave(slot, old)
+    }
+
+    fn remember(&mut self, slot: Slot, sequence: Sequence) {
+        let key = self
+            .table
+            .entry(slot)
+            .expect("the entry to remove is there")
+            .key();
+        let tombstone = Tombstone {
+            key: key.into(),
+            sequence,
+        };
+        self.tombstone_bytes += tombstone.footprint();
+        self.tombstones.push_back(tombstone);
+    }
+
+    /// Every way out of the table leads through here, so that a freeze misses nothing.
+    fn leave(&mut self, slot: Slot, old: Entry) -> Option<Entry> {
+        match &mut self.frozen {
+            Some(frozen) => frozen.keep(slot, old),
+            None => Some(old),
+        }
+    }
+}
+
+/// The first condition that does not hold, in the order of RFC 9110, section 13.2.2.
+fn failed_condition(conditions: &Conditions<'_>, entry: Option<&Entry>) -> Option<FailedCondition> {
+    let matches = |condition: &EtagCondition<'_>| match (condition, entry) {
+        (_, None) => false,
+        (EtagCondition::Any, Some(_)) => true,
+        (EtagCondition::OneOf(sequences), Some(entry)) => sequences.contains(&entry.sequence()),
+    };
+    if conditions
+        .if_match
+        .as_ref()
+        .is_some_and(|condition| !matches(condition))
+    {
+        return Some(FailedCondition::Match);
+    }
+    let version_holds = match (conditions.version, entry) {
+        (None, _) | (Some(VersionCondition::Absent), None) => true,
+        (Some(VersionCondition::Is(version)), Some(entry)) => entry.version() == version,
+        (Some(_), _) => false,
+    };
+    if !version_holds {
+        return Some(FailedCondition::Version);
+    }
+    conditions
+        .if_none_match
+        .as_ref()
+        .is_some_and(matches)
+        .then_some(FailedCondition::NoneMatch)
+}
+
+/// One decision about one key.
+#[derive(Clone, Copy)]
+struct Decider<'a> {
+    hash: u64,
+    /// Where the key is, expired or not.
+    slot: Option<Slot>,
+    /// What is visible of it.
+    entry: Option<&'a Entry>,
+    last_removed: Sequence,
+}
+
+impl Decider<'_> {
+    fn answer(self, outcome: Outcome, spent: Option<Entry>) -> Decision {
+        let observed = self.entry.map_or(self.last_removed, Entry::sequence);
+        Decision {
+            outcome,
+            mutation: None,
+            observed,
+            spent,
+        }
+    }
+
+    fn change(self, outcome: Outcome, change: Change) -> Decision {
+        let mutation = Mutation {
+            hash: self.hash,
+            slot: self.slot,
+            change,
+        };
+        Decision {
+            outcome,
+            mutation: Some(mutation),
+            observed: Sequence::ZERO,
+            spent: None,
+        }
+    }
+
+    fn conflict(self, failed: FailedCondition, spent: Option<Entry>) -> Decision {
+        let current = self.entry.map(|entry| Current {
+            version: entry.version(),
+            sequence: entry.sequence(),
+        });
+        self.answer(Outcome::Conflict { failed, current }, spent)
+    }
+
+    /// A missing key is missing whatever version was expected of it; only `If-Match` is owed a 412.
+    fn delete(self, conditions: &Conditions<'_>) -> Decision {
+        match (self.entry, failed_condition(conditions, self.entry)) {
+            (None, Some(FailedCondition::Match)) => self.conflict(FailedCondition::Match, None),
+            (None, _) => self.answer(Outcome::Missing, None),
+            (Some(_), Some(failed)) => self.conflict(failed, None),
+            (Some(entry), None) => self.change(
+                Outcome::Deleted {
+                    version: entry.version(),
+                },
+                Change::Delete(Cause::Client),
+            ),
+        }
+    }
+
+    fn put(self, mut draft: Entry, expiry: PutExpiry) -> Decision {
+        if expiry == PutExpiry::Keep {
+            draft.set_expiry(self.entry.and_then(Entry::expires_at));
+        }
+        let Some(entry) = self.entry else {
+            draft.set_version(0);
+            return self.change(Outcome::Created { version: 0 }, Change::Put(draft));
+        };
+        if entry.expires_at() == draft.expires_at() && entry.same_value(&draft) {
+            let (version, sequence, expires_at) =
+                (entry.version(), entry.sequence(), entry.expires_at());
+            return self.answer(
+                Outcome::Unchanged {
+                    version,
+                    sequence,
+                    expires_at,
+                },
+                Some(draft),
+            );
+        }
+        let version = (entry.version() + 1).min(VERSION_MAX);
+        draft.set_version(version);
+        self.change(Outcome::Changed { version }, Change::Put(draft))
+    }
+
+    fn patch(self, key: &str, patch: Patch<'_>) -> Decision {
+        let Patch {
+            kind,
+            document,
+            expiry,
+            limits,
+            prepared,
+        } = patch;
+        if self.entry.is_none() && kind == PatchKind::Json {
+            return self.answer(Outcome::Missing, prepared.map(|prepared| prepared.draft));
+        }
+        if self.entry.is_some_and(|entry| entry.media_type().is_some()) {
+            return self.answer(
+                Outcome::PatchFailed(PatchError::NotJson),
+                prepared.map(|prepared| prepared.draft),
+            );
+        }
+        let stale = match prepared {
+            Some(prepared) if prepared.base == self.entry.map(Entry::sequence) => {
+                return self.put(prepared.draft, PutExpiry::Set);
+            }
+            stale => stale.map(|prepared| prepared.draft),
+        };
+        let stored = self.entry.map(Entry::value);
+        if stored.map_or(0, <[u8]>::len) + document.len() > limits.inline_max {
+            return self.answer(Outcome::Retry, stale);
+        }
+        let expires_at = match expiry {
+            PatchExpiry::Keep => self.entry.and_then(Entry::expires_at),
+            PatchExpiry::Clear => None,
+            PatchExpiry::At(instant) => Some(instant),
+        };
+        let value = match merge::patched(kind, stored, document, &limits) {
+            Ok(value) => Bytes::from(value.into_boxed_slice()),
+            Err(error) => return self.answer(Outcome::PatchFailed(error), stale),
+        };
+        let crc = crc32fast::hash(&value);
+        let value = DraftValue::Shared(&value);
+        let draft = Draft {
+            key,
+            value,
+            media_type: None,
+            crc,
+            expires_at,
+            reserve_expiry: false,
+        };
+        match Entry::draft(&draft) {
+            Ok(draft) => {
+                let mut decision = self.put(draft, PutExpiry::Set);
+                decision.spent = decision.spent.or(stale);
+                decision
+            }
+            Err(_) => {
+                let failed = PatchError::TooLarge {
+                    len: key.len(),
+                    max: KEY_BYTES_MAX,
+                };
+                self.answer(Outcome::PatchFailed(failed), stale)
+            }
+        }
+    }
+}

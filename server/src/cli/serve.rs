@@ -1,0 +1,82 @@
+//! `inflightkv serve`: from the configuration to the options of store and surfaces, then run until a signal ends it.
+
+use std::sync::Arc;
+
+use clap::ArgMatches;
+
+use super::progress::Console;
+use super::{Failure, load, logging};
+use crate::config::{Config, Persistence, Recovery, WalSync};
+use crate::engine::{self, Disk};
+use crate::http;
+use crate::runtime::server::{self, Observer, ServerOptions};
+
+/// Runs the server until it has been asked to end.
+pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    let (_, config) = load(matches)?;
+    if config.check_only {
+        return Ok(());
+    }
+    let console = Console::new();
+    logging::install(config.log_format, config.log_level, console.bar());
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    let options = options(config)?;
+    let observer: Arc<dyn Observer> = Arc::new(console);
+    server::run(options, &observer).map_err(|error| Failure::from_error(&error))
+}
+
+/// What runtime, engine and surfaces are told. Opens, and so locks, the data directory.
+fn options(config: Config) -> Result<ServerOptions, Failure> {
+    let limits = config.limits;
+    let persistence = config.persistence.as_ref().map(persistence).transpose()?;
+    Ok(ServerOptions {
+        listen: config.listen,
+        engine: engine::Options {
+            partitions: config.partitions,
+            lanes: config.threads,
+            value_bytes_max: limits.value_bytes_max,
+            persistence,
+            ..engine::Options::default()
+        },
+        http: http::Settings {
+            node_name: config.node_id.clone(),
+            node_id: config.node_id,
+            key_bytes_max: limits.key_bytes_max,
+            value_bytes_max: limits.value_bytes_max,
+            batch_operations_max: limits.batch_operations_max,
+            batch_bytes_max: limits.batch_bytes_max,
+            header_bytes_max: limits.header_bytes_max,
+            header_timeout: limits.header_timeout,
+            body_timeout: limits.body_timeout,
+            connections_max: limits.connections_max,
+            shutdown_grace: config.shutdown_timeout,
+            ..http::Settings::default()
+        },
+    })
+}
+
+fn persistence(config: &Persistence) -> Result<engine::Persistence, Failure> {
+    let disk = Disk::open(&config.data_dir).map_err(|error| Failure::from_error(&error))?;
+    Ok(engine::Persistence {
+        wal: inflightkv_wal::Options {
+            sync: match config.wal_sync {
+                WalSync::Always => inflightkv_wal::SyncMode::Always,
+                WalSync::Interval(interval) => inflightkv_wal::SyncMode::Interval(interval),
+                WalSync::Os => inflightkv_wal::SyncMode::Os,
+            },
+            segment_bytes: config.wal_segment_bytes,
+            segment_age: config.wal_segment_age,
+            ..inflightkv_wal::Options::default()
+        },
+        recovery: match config.recovery {
+            Recovery::Strict => inflightkv_wal::RecoveryMode::Strict,
+            Recovery::PointInTime => inflightkv_wal::RecoveryMode::PointInTime,
+        },
+        snapshot_interval: config.snapshot_interval,
+        snapshot_after: config.snapshot_after_bytes,
+        snapshot_full_every: config.snapshot_full_every,
+        ..engine::Persistence::on(disk)
+    })
+}

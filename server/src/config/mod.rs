@@ -1,0 +1,378 @@
+//! The configuration: checked, typed, complete.
+//!
+//! `Effective::load` lays file, environment and flags over the defaults of the one table in `settings` and keeps where each
+//! value came from; `Config::new` makes of that what the program works with. Nothing is corrected silently: what
+//! is unknown, of the wrong type, out of range or contradictory is a `ConfigError` that names the place.
+
+mod print;
+mod raw;
+pub(crate) mod settings;
+mod units;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+pub(crate) use print::default_file;
+pub(crate) use units::parse_duration;
+
+use raw::Place;
+use settings::{SETTINGS, Section, Setting, Value};
+
+/// Why a configuration cannot be used: one line naming the place, the key, what was found and what would be right.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {problem}")]
+pub(crate) struct ConfigError {
+    place: String,
+    problem: String,
+}
+
+impl ConfigError {
+    fn new(place: &Place, problem: String) -> Self {
+        ConfigError {
+            place: place.to_string(),
+            problem,
+        }
+    }
+}
+
+/// Every setting of the table with its value and where that came from.
+#[derive(Debug)]
+pub(crate) struct Effective {
+    /// In the order of the table.
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    setting: &'static Setting,
+    value: Option<Value>,
+    place: Place,
+}
+
+impl Effective {
+    /// Lays the file, the environment and the flags over the defaults; later wins.
+    ///
+    /// A wrong value is an error also where a later layer overrides it.
+    pub(crate) fn load(
+        flags: impl IntoIterator<Item = (&'static str, OsString)>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Effective, ConfigError> {
+        let mut effective = Effective::defaults();
+        for raw in raw::layers(flags, environment)? {
+            let value = raw.read()?;
+            effective.row_mut(raw.setting).set(value, raw.place);
+        }
+        Ok(effective)
+    }
+
+    fn defaults() -> Effective {
+        let row = |setting: &'static Setting| Row {
+            setting,
+            value: setting.default_value(),
+            place: Place::Default,
+        };
+        let mut effective = Effective {
+            rows: SETTINGS.iter().map(row).collect(),
+        };
+        let cores =
+            thread::available_parallelism().map_or(1, |cores| cores.get().min(1_024) as u64);
+        let threads = settings::find("threads").expect("threads is in the table");
+        effective.row_mut(threads).value = Some(Value::Count(cores));
+        effective
+    }
+
+    fn row_mut(&mut self, setting: &'static Setting) -> &mut Row {
+        self.rows
+            .iter_mut()
+            .find(|row| row.setting.name == setting.name)
+            .expect("there is a row for every setting of the table")
+    }
+
+    fn row(&self, name: &str) -> &Row {
+        self.rows
+            .iter()
+            .find(|row| row.setting.name == name)
+            .expect("callers name settings of the table")
+    }
+}
+
+impl Row {
+    fn set(&mut self, value: Value, place: Place) {
+        self.value = Some(value);
+        self.place = place;
+    }
+}
+
+/// What the server is to do, with nothing left to check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) threads: usize,
+    pub(crate) partitions: usize,
+    pub(crate) node_id: String,
+    pub(crate) shutdown_timeout: Duration,
+    /// `None`: the store is in memory only.
+    pub(crate) persistence: Option<Persistence>,
+    pub(crate) limits: Limits,
+    /// `None`: pretty on a terminal, else JSON.
+    pub(crate) log_format: Option<LogFormat>,
+    pub(crate) log_level: LogLevel,
+    /// The caller wanted this check only.
+    pub(crate) check_only: bool,
+    /// Settings that are valid and have no effect as things stand, for the log.
+    pub(crate) notices: Vec<String>,
+}
+
+/// What a data directory brings with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Persistence {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) wal_sync: WalSync,
+    pub(crate) wal_segment_bytes: u64,
+    pub(crate) wal_segment_age: Duration,
+    pub(crate) snapshot_interval: Duration,
+    pub(crate) snapshot_after_bytes: u64,
+    pub(crate) snapshot_full_every: u32,
+    pub(crate) recovery: Recovery,
+}
+
+/// When a write is on stable storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WalSync {
+    Always,
+    Interval(Duration),
+    Os,
+}
+
+/// What a damaged log means at start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recovery {
+    Strict,
+    PointInTime,
+}
+
+/// What a client may ask for at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    pub(crate) key_bytes_max: usize,
+    pub(crate) value_bytes_max: usize,
+    pub(crate) batch_operations_max: usize,
+    pub(crate) batch_bytes_max: usize,
+    pub(crate) header_bytes_max: usize,
+    pub(crate) header_timeout: Duration,
+    pub(crate) body_timeout: Duration,
+    pub(crate) connections_max: usize,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    Pretty,
+    Json,
+}
+
+/// The least important event that is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl Config {
+    /// Checks the settings against each other and gives them their types.
+    pub(crate) fn new(effective: &Effective) -> Result<Config, ConfigError> {
+        exposed_without_authentication(effective)?;
+        let data_dir = effective.path("data-dir");
+        let notices = if data_dir.is_some() {
+            Vec::new()
+        } else {
+            idle_persistence(effective)?
+        };
+        Ok(Config {
+            listen: effective.address("listen"),
+            threads: effective.count("threads"),
+            partitions: effective.count("partitions"),
+            node_id: effective.name("node-id"),
+            shutdown_timeout: effective.duration("shutdown-timeout"),
+            persistence: data_dir.map(|data_dir| Persistence::new(effective, data_dir)),
+            limits: Limits::new(effective),
+            log_format: effective.choice("log-format").map(|format| match format {
+                "pretty" => LogFormat::Pretty,
+                _ => LogFormat::Json,
+            }),
+            log_level: match effective.choice("log-level").unwrap_or_default() {
+                "off" => LogLevel::Off,
+                "error" => LogLevel::Error,
+                "warn" => LogLevel::Warn,
+                "debug" => LogLevel::Debug,
+                "trace" => LogLevel::Trace,
+                _ => LogLevel::Info,
+            },
+            check_only: effective.switch("check-config"),
+            notices,
+        })
+    }
+}
+
+impl Persistence {
+    fn new(effective: &Effective, data_dir: PathBuf) -> Self {
+        Persistence {
+            data_dir,
+            wal_sync: match effective.choice("wal-sync").unwrap_or_default() {
+                "always" => WalSync::Always,
+                "os" => WalSync::Os,
+                _ => WalSync::Interval(effective.duration("wal-sync-interval")),
+            },
+            wal_segment_bytes: effective.size("wal-segment-size"),
+            wal_segment_age: effective.duration("wal-segment-age"),
+            snapshot_interval: effective.duration("snapshot-interval"),
+            snapshot_after_bytes: effective.size("snapshot-after"),
+            snapshot_full_every: u32::try_from(effective.count("snapshot-full-every"))
+                .expect("the table's range of snapshot-full-every fits 32 bits"),
+            recovery: match effective.choice("recovery").unwrap_or_default() {
+                "point-in-time" => Recovery::PointInTime,
+                _ => Recovery::Strict,
+            },
+        }
+    }
+}
+
+impl Limits {
+    fn new(effective: &Effective) -> Self {
+        Limits {
+            key_bytes_max: effective.bytes("max-key-size"),
+            value_bytes_max: effective.bytes("max-value-size"),
+            batch_operations_max: effective.count("max-batch-operations"),
+            batch_bytes_max: effective.bytes("max-batch-size"),
+            header_bytes_max: effective.bytes("max-header-size"),
+            header_timeout: effective.duration("header-timeout"),
+            body_timeout: effective.duration("request-timeout"),
+            connections_max: effective.count("max-connections"),
+        }
+    }
+}
+
+/// Without authentication, an address that others can reach gives them everything; it must be asked for in words.
+fn exposed_without_authentication(effective: &Effective) -> Result<(), ConfigError> {
+    let address = effective.address("listen");
+    // An IPv4 address spelt as an IPv6 one is what it maps to.
+    if address.ip().to_canonical().is_loopback() || effective.switch("insecure-no-auth") {
+        return Ok(());
+    }
+    Err(ConfigError::new(
+        &effective.row("listen").place,
+        format!(
+            "listen: found \"{address}\", which is not loopback, without authentication; expected a loopback address such \
+             as 127.0.0.1:{}, or --insecure-no-auth as well",
+            address.port()
+        ),
+    ))
+}
+
+/// Settings of persistence without a data directory.
+///
+/// A flag is written for this one run, so whoever gives it believes that this run persists: that is an error. A file or an
+/// environment is shared between runs, with and without a directory: there it is a notice.
+fn idle_persistence(effective: &Effective) -> Result<Vec<String>, ConfigError> {
+    let mut notices = Vec::new();
+    for row in &effective.rows {
+        if row.setting.section != Section::Persistence || row.value.is_none() {
+            continue;
+        }
+        let name = row.setting.name;
+        if matches!(row.place, Place::Flag(_)) {
+            return Err(ConfigError::new(
+                &row.place,
+                format!(
+                    "{name}: found without data-dir, so nothing would be persisted; expected --data-dir DIR as well, \
+                     or no --{name}"
+                ),
+            ));
+        }
+        if row.value != row.setting.default_value() {
+            notices.push(format!(
+                "{}: {name} has no effect without data-dir: the store is in memory only",
+                row.place
+            ));
+        }
+    }
+    Ok(notices)
+}
+
+/// What the table promises about a row's kind; a test reads every setting through these.
+impl Effective {
+    fn address(&self, name: &str) -> SocketAddr {
+        match self.row(name).value {
+            Some(Value::Address(address)) => address,
+            _ => unreachable!("{name} is an address by the table"),
+        }
+    }
+
+    fn count(&self, name: &str) -> usize {
+        match self.row(name).value {
+            Some(Value::Count(count)) => {
+                usize::try_from(count).expect("the table's counts are small")
+            }
+            _ => unreachable!("{name} is a count by the table"),
+        }
+    }
+
+    fn size(&self, name: &str) -> u64 {
+        match self.row(name).value {
+            Some(Value::Size(bytes)) => bytes,
+            _ => unreachable!("{name} is a size by the table"),
+        }
+    }
+
+    /// A size of something held in memory.
+    fn bytes(&self, name: &str) -> usize {
+        usize::try_from(self.size(name)).unwrap_or(usize::MAX)
+    }
+
+    fn duration(&self, name: &str) -> Duration {
+        match self.row(name).value {
+            Some(Value::Duration(duration)) => duration,
+            _ => unreachable!("{name} is a duration by the table"),
+        }
+    }
+
+    fn switch(&self, name: &str) -> bool {
+        match self.row(name).value {
+            Some(Value::Switch(on)) => on,
+            _ => unreachable!("{name} is a switch by the table"),
+        }
+    }
+
+    fn name(&self, name: &str) -> String {
+        match &self.row(name).value {
+            Some(Value::Name(text)) => text.clone(),
+            _ => unreachable!("{name} is a name by the table"),
+        }
+    }
+
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        match &self.row(name).value {
+            Some(Value::Path(path)) => Some(path.clone()),
+            None => None,
+            _ => unreachable!("{name} is a path by the table"),
+        }
+    }
+
+    fn choice(&self, name: &str) -> Option<&'static str> {
+        match self.row(name).value {
+            Some(Value::Choice(choice)) => Some(choice),
+            None => None,
+            _ => unreachable!("{name} is a choice by the table"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,607 @@
+//! The one table of settings: name, kind, default, range and words.
+//!
+//! Flags, environment variables, the configuration file, `inflightkv config --default`, the manual and every error
+//! message are made from it. To add a setting, add a row here and a field to [`Config`](super::Config).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::units;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// The key in the file. The flag is `--` and the name, the variable `INFLIGHTKV_` and the name in capitals.
+    pub(crate) name: &'static str,
+    pub(crate) section: Section,
+    pub(crate) kind: Kind,
+    pub(crate) default: Fallback,
+    /// What the value is called in the help.
+    pub(crate) placeholder: &'static str,
+    /// What it does, in one line without a full stop.
+    pub(crate) summary: &'static str,
+    /// What more and less of it cost, in whole sentences.
+    pub(crate) details: &'static str,
+}
+
+/// Headings of the help and of the default file, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Section {
+    Server,
+    Persistence,
+    Limits,
+    Logs,
+    Configuration,
+}
+
+impl Section {
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Section::Server => "Server",
+            Section::Persistence => "Persistence",
+            Section::Limits => "Limits",
+            Section::Logs => "Logs",
+            Section::Configuration => "Configuration",
+        }
+    }
+}
+
+/// What holds when a setting is given nowhere.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fallback {
+    /// This value, spelt as a user would.
+    Value(&'static str),
+    /// No value; in words, what that means.
+    Nothing(&'static str),
+}
+
+/// What a setting accepts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Address,
+    Count { min: u64, max: u64 },
+    PowerOfTwo { min: u64, max: u64 },
+    Duration { min: Duration, max: Duration },
+    Size { min: u64, max: u64 },
+    Choice(&'static [&'static str]),
+    Name { bytes_max: usize },
+    Path,
+    Switch,
+}
+
+/// A value that its [`Kind`] has accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Value {
+    Address(SocketAddr),
+    Count(u64),
+    Duration(Duration),
+    Size(u64),
+    Choice(&'static str),
+    Name(String),
+    Path(PathBuf),
+    Switch(bool),
+}
+
+/// What was written, before anything is known about its meaning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// A flag's or a variable's text, which has no type of its own.
+    Word(String),
+    String(String),
+    Integer(i128),
+    Boolean(bool),
+    /// Something no setting accepts, by the name of its type: `a table`, `an array`, …
+    Other(&'static str),
+}
+
+/// All settings, by section.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        name: "listen",
+        section: Section::Server,
+        kind: Kind::Address,
+        default: Fallback::Value("127.0.0.1:8080"),
+        placeholder: "ADDR",
+        summary: "Address and port to accept connections on",
+        details: "Without a host (`:8080`) it is 127.0.0.1; port 0 picks a free one, which the line `listening on` \
+                  names. An address that is not loopback needs insecure-no-auth.",
+    },
+    Setting {
+        name: "insecure-no-auth",
+        section: Section::Server,
+        kind: Kind::Switch,
+        default: Fallback::Value("false"),
+        placeholder: "BOOL",
+        summary: "Accept an address that is not loopback, although requests are not authenticated",
+        details: "Everybody who can reach the address can then read and change all data.",
+    },
+    Setting {
+        name: "threads",
+        section: Section::Server,
+        kind: Kind::Count { min: 1, max: 1_024 },
+        default: Fallback::Nothing("one per core"),
+        placeholder: "N",
+        summary: "Event loops, each a thread that accepts, executes and answers on its own",
+        details: "More than there are cores costs context switches; fewer leaves cores to others.",
+    },
+    Setting {
+        name: "partitions",
+        section: Section::Server,
+        kind: Kind::PowerOfTwo {
+            min: 1,
+            max: 65_536,
+        },
+        default: Fallback::Value("128"),
+        placeholder: "N",
+        summary: "Shares that the keys are split into, each behind its own short lock",
+        details: "More partitions collide less and cost a little memory each. It may change between runs.",
+    },
+    Setting {
+        name: "node-id",
+        section: Section::Server,
+        kind: Kind::Name { bytes_max: 128 },
+        default: Fallback::Value("node-1"),
+        placeholder: "NAME",
+        summary: "What listings of keys call this node",
+        details: "It has no effect on the data.",
+    },
+    Setting {
+        name: "shutdown-timeout",
+        section: Section::Server,
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: HOUR,
+        },
+        default: Fallback::Value("10s"),
+        placeholder: "D",
+        summary: "How long requests in flight may take to finish after SIGTERM or SIGINT",
+        details: "What has not finished by then is cut off, and the log is synced all the same.",
+    },
+    Setting {
+        name: "data-dir",
+        section: Section::Persistence,
+        kind: Kind::Path,
+        default: Fallback::Nothing("the store is in memory only"),
+        placeholder: "DIR",
+        summary: "Directory of the write-ahead log and the snapshots; turns persistence on",
+        details: "It is created when missing, and locked while a server runs on it.",
+    },
+    Setting {
+        name: "wal-sync",
+        section: Section::Persistence,
+        kind: Kind::Choice(&["always", "interval", "os"]),
+        default: Fallback::Value("interval"),
+        placeholder: "MODE",
+        summary: "When a write is on stable storage: always, interval or os",
+        details: "`always`: before it is answered, many writes sharing one sync. `interval`: within wal-sync-interval, so a \
+                  power cut may take back that much. `os`: whenever the kernel writes it; only a crash of the machine loses it.",
+    },
+    Setting {
+        name: "wal-sync-interval",
+        section: Section::Persistence,
+        kind: Kind::Duration {
+            min: Duration::from_millis(1),
+            max: HOUR,
+        },
+        default: Fallback::Value("1s"),
+        placeholder: "D",
+        summary: "Longest time between a write and its sync with wal-sync = interval",
+        details: "Shorter loses less in a power cut and syncs more often. The other modes do not look at it.",
+    },
+    Setting {
+        name: "wal-segment-size",
+        section: Section::Persistence,
+        kind: Kind::Size {
+            min: 8 * KIB,
+            max: 16 * GIB,
+        },
+        default: Fallback::Value("64MiB"),
+        placeholder: "SIZE",
+        summary: "Size at which the log begins a new segment file",
+        details: "Log is deleted by whole segments: smaller ones go sooner and are more files.",
+    },
+    Setting {
+        name: "wal-segment-age",
+        section: Section::Persistence,
+        kind: Kind::Duration {
+            min: SECOND,
+            max: YEAR,
+        },
+        default: Fallback::Value("1h"),
+        placeholder: "D",
+        summary: "Age at which the log begins a new segment file, if there is anything in the current one",
+        details: "Shorter lets old log be deleted sooner on a server with few writes.",
+    },
+    Setting {
+        name: "snapshot-interval",
+        section: Section::Persistence,
+        kind: Kind::Duration {
+            min: SECOND,
+            max: YEAR,
+        },
+        default: Fallback::Value("15m"),
+        placeholder: "D",
+        summary: "Time after which a snapshot is due, if anything changed",
+        details: "Shorter makes a restart read less log and writes more snapshots.",
+    },
+    Setting {
+        name: "snapshot-after",
+        section: Section::Persistence,
+        kind: Kind::Size { min: KIB, max: TIB },
+        default: Fallback::Value("256MiB"),
+        placeholder: "SIZE",
+        summary: "Amount of log after which a snapshot is due before its time",
+        details: "It bounds how much log a restart has to replay.",
+    },
+    Setting {
+        name: "snapshot-full-every",
+        section: Section::Persistence,
+        kind: Kind::Count { min: 0, max: 1_000 },
+        default: Fallback::Value("8"),
+        placeholder: "N",
+        summary: "A full snapshot after at most this many incremental ones",
+        details: "More writes less and makes a restart load a longer chain. With 0 every snapshot is full.",
+    },
+    Setting {
+        name: "recovery",
+        section: Section::Persistence,
+        kind: Kind::Choice(&["strict", "point-in-time"]),
+        default: Fallback::Value("strict"),
+        placeholder: "MODE",
+        summary: "What a damaged log means at start: strict or point-in-time",
+        details: "`strict`: refuse to start and say what is damaged. `point-in-time`: serve the state just before the \
+                  damage; everything after it is lost.",
+    },
+    Setting {
+        name: "max-key-size",
+        section: Section::Limits,
+        kind: Kind::Size {
+            min: 1,
+            max: 65_535,
+        },
+        default: Fallback::Value("1KiB"),
+        placeholder: "SIZE",
+        summary: "Longest key, in bytes of UTF-8",
+        details: "A longer one is answered 414, or 400 in a batch.",
+    },
+    Setting {
+        name: "max-value-size",
+        section: Section::Limits,
+        kind: Kind::Size { min: 1, max: GIB },
+        default: Fallback::Value("1MiB"),
+        placeholder: "SIZE",
+        summary: "Largest value, and largest request body of a single write",
+        details: "A larger one is answered 413.",
+    },
+    Setting {
+        name: "max-batch-operations",
+        section: Section::Limits,
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000,
+        },
+        default: Fallback::Value("10000"),
+        placeholder: "N",
+        summary: "Most operations in one batch",
+        details: "A batch is held in memory while it is read.",
+    },
+    Setting {
+        name: "max-batch-size",
+        section: Section::Limits,
+        kind: Kind::Size { min: KIB, max: GIB },
+        default: Fallback::Value("16MiB"),
+        placeholder: "SIZE",
+        summary: "Largest request body of a batch",
+        details: "A larger one is answered 413.",
+    },
+    Setting {
+        name: "max-header-size",
+        section: Section::Limits,
+        kind: Kind::Size {
+            min: 8 * KIB,
+            max: 16 * MIB,
+        },
+        default: Fallback::Value("64KiB"),
+        placeholder: "SIZE",
+        summary: "Largest header block of a request",
+        details: "A larger one is answered 431.",
+    },
+    Setting {
+        name: "header-timeout",
+        section: Section::Limits,
+        kind: Kind::Duration {
+            min: Duration::from_millis(10),
+            max: HOUR,
+        },
+        default: Fallback::Value("10s"),
+        placeholder: "D",
+        summary: "How long a client may take to send the headers of a request",
+        details: "Then it is answered 408 and the connection is closed.",
+    },
+    Setting {
+        name: "request-timeout",
+        section: Section::Limits,
+        kind: Kind::Duration {
+            min: Duration::from_millis(10),
+            max: HOUR,
+        },
+        default: Fallback::Value("30s"),
+        placeholder: "D",
+        summary: "How long a client may take to send the body of a request",
+        details: "Then it is answered 408 and the connection is closed.",
+    },
+    Setting {
+        name: "max-connections",
+        section: Section::Limits,
+        kind: Kind::Count {
+            min: 1,
+            max: 1_000_000,
+        },
+        default: Fallback::Value("10000"),
+        placeholder: "N",
+        summary: "Most connections open at a time",
+        details: "One more is answered 503 and closed. The limit of open files must be above it.",
+    },
+    Setting {
+        name: "log-format",
+        section: Section::Logs,
+        kind: Kind::Choice(&["pretty", "json"]),
+        default: Fallback::Nothing("pretty on a terminal, else json"),
+        placeholder: "FORMAT",
+        summary: "How log lines look: pretty or json",
+        details: "Logs go to standard error.",
+    },
+    Setting {
+        name: "log-level",
+        section: Section::Logs,
+        kind: Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
+        default: Fallback::Value("info"),
+        placeholder: "LEVEL",
+        summary: "The least important events logged: off, error, warn, info, debug or trace",
+        details: "Keys and values never appear in a log.",
+    },
+    Setting {
+        name: CONFIG,
+        section: Section::Configuration,
+        kind: Kind::Path,
+        default: Fallback::Nothing("no file is read"),
+        placeholder: "FILE",
+        summary: "A TOML file of settings; the environment and flags come after it and win",
+        details: "`inflightkv config --default` prints one with all of them.",
+    },
+    Setting {
+        name: "check-config",
+        section: Section::Configuration,
+        kind: Kind::Switch,
+        default: Fallback::Value("false"),
+        placeholder: "BOOL",
+        summary: "Check the configuration and exit: 0 when it is valid, 2 when not",
+        details: "Nothing is started, and no data directory is touched.",
+    },
+];
+
+/// The setting that names the file, and so the only one that a file cannot hold.
+pub(crate) const CONFIG: &str = "config";
+
+/// The row of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// The name of a setting closest to a misspelt one, if any is close.
+pub(crate) fn nearest(name: &str) -> Option<&'static str> {
+    let wanted = name.to_ascii_lowercase().replace(['_', '.'], "-");
+    SETTINGS
+        .iter()
+        .map(|setting| (edits(&wanted, setting.name), setting.name))
+        .min()
+        .filter(|(edits, candidate)| edits * 3 <= candidate.len())
+        .map(|(_, candidate)| candidate)
+}
+
+impl Setting {
+    pub(crate) fn variable(&self) -> String {
+        format!(
+            "{}{}",
+            super::raw::VARIABLE_PREFIX,
+            self.name.to_ascii_uppercase().replace('-', "_")
+        )
+    }
+
+    /// The default as a value, if there is one.
+    pub(crate) fn default_value(&self) -> Option<Value> {
+        match self.default {
+            Fallback::Value(text) => {
+                Some(self.kind.read(&Written::Word(text.to_owned())).expect(
+                    "every default of the table is a value of its kind, which a test asserts",
+                ))
+            }
+            Fallback::Nothing(_) => None,
+        }
+    }
+}
+
+impl Kind {
+    /// The value that was meant, or `None` when this kind does not accept it.
+    pub(crate) fn read(self, written: &Written) -> Option<Value> {
+        match self {
+            Kind::Address => parse_address(text(written)?).map(Value::Address),
+            Kind::Count { min, max } => count(written)
+                .filter(|count| (min..=max).contains(count))
+                .map(Value::Count),
+            Kind::PowerOfTwo { min, max } => count(written)
+                .filter(|count| (min..=max).contains(count) && count.is_power_of_two())
+                .map(Value::Count),
+            Kind::Duration { min, max } => duration(written)
+                .filter(|duration| (min..=max).contains(duration))
+                .map(Value::Duration),
+            Kind::Size { min, max } => size(written)
+                .filter(|size| (min..=max).contains(size))
+                .map(Value::Size),
+            Kind::Choice(choices) => {
+                let text = text(written)?;
+                let choice = choices.iter().find(|choice| **choice == text)?;
+                Some(Value::Choice(choice))
+            }
+            Kind::Name { bytes_max } => text(written)
+                .filter(|name| {
+                    (1..=bytes_max).contains(&name.len()) && !name.contains(char::is_control)
+                })
+                .map(|name| Value::Name(name.to_owned())),
+            Kind::Path => text(written)
+                .filter(|path| !path.is_empty() && !path.contains('\0'))
+                .map(|path| Value::Path(PathBuf::from(path))),
+            Kind::Switch => match written {
+                Written::Boolean(on) => Some(Value::Switch(*on)),
+                Written::Word(word) => word.parse().ok().map(Value::Switch),
+                Written::String(_) | Written::Integer(_) | Written::Other(_) => None,
+            },
+        }
+    }
+
+    /// What would be right, to stand after "expected".
+    pub(crate) fn expected(self) -> String {
+        match self {
+            Kind::Address => {
+                "an IP address and a port, such as 127.0.0.1:8080, [::1]:8080 or :0".to_owned()
+            }
+            Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
+            Kind::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}"),
+            Kind::Duration { min, max } => format!(
+                "a duration from {} to {}, in seconds or such as 1500ms, 90s, 15m, 12h or 7d",
+                units::print_duration(min),
+                units::print_duration(max)
+            ),
+            Kind::Size { min, max } => format!(
+                "a size from {} to {}, in bytes or such as 512KiB, 64MiB, 1GiB or 64MB",
+                units::print_size(min),
+                units::print_size(max)
+            ),
+            Kind::Choice(choices) => format!("one of {}", choices.join(", ")),
+            Kind::Name { bytes_max } => {
+                format!("a name of 1 to {bytes_max} bytes without control characters")
+            }
+            Kind::Path => "a path".to_owned(),
+            Kind::Switch => "true or false".to_owned(),
+        }
+    }
+}
+
+/// As TOML, which is also how `inflightkv config` prints it.
+impl std::fmt::Display for Value {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::Count(count) => write!(formatter, "{count}"),
+            Value::Switch(on) => write!(formatter, "{on}"),
+            Value::Address(address) => write!(formatter, "\"{address}\""),
+            Value::Choice(choice) => write!(formatter, "\"{choice}\""),
+            Value::Duration(duration) => {
+                write!(formatter, "\"{}\"", units::print_duration(*duration))
+            }
+            Value::Size(bytes) => write!(formatter, "\"{}\"", units::print_size(*bytes)),
+            Value::Name(name) => write!(formatter, "{}", toml::Value::from(name.as_str())),
+            Value::Path(path) => {
+                write!(
+                    formatter,
+                    "{}",
+                    toml::Value::from(path.to_string_lossy().as_ref())
+                )
+            }
+        }
+    }
+}
+
+/// As an error message names it. Long ones are cut: the message stays one line to read.
+impl std::fmt::Display for Written {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const SHOWN_MAX: usize = 80;
+        match self {
+            Written::Word(text) | Written::String(text) => {
+                if let Some((cut, _)) = text.char_indices().nth(SHOWN_MAX) {
+                    write!(formatter, "{:?}…", &text[..cut])
+                } else {
+                    write!(formatter, "{text:?}")
+                }
+            }
+            Written::Integer(number) => write!(formatter, "{number}"),
+            Written::Boolean(on) => write!(formatter, "{on}"),
+            Written::Other(what) => formatter.write_str(what),
+        }
+    }
+}
+
+fn text(written: &Written) -> Option<&str> {
+    match written {
+        Written::Word(text) | Written::String(text) => Some(text),
+        Written::Integer(_) | Written::Boolean(_) | Written::Other(_) => None,
+    }
+}
+
+fn count(written: &Written) -> Option<u64> {
+    match written {
+        // Digits alone: `u64::from_str` would take a plus sign too.
+        Written::Word(word) if word.bytes().all(|byte| byte.is_ascii_digit()) => word.parse().ok(),
+        Written::Integer(number) => u64::try_from(*number).ok(),
+        Written::Word(_) | Written::String(_) | Written::Boolean(_) | Written::Other(_) => None,
+    }
+}
+
+fn duration(written: &Written) -> Option<Duration> {
+    match written {
+        Written::Word(text) | Written::String(text) => units::parse_duration(text),
+        Written::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
+        Written::Boolean(_) | Written::Other(_) => None,
+    }
+}
+
+fn size(written: &Written) -> Option<u64> {
+    match written {
+        Written::Word(text) | Written::String(text) => units::parse_size(text),
+        Written::Integer(bytes) => u64::try_from(*bytes).ok(),
+        Written::Boolean(_) | Written::Other(_) => None,
+    }
+}
+
+/// Names are not resolved, except `localhost`: which address a name means should not depend on a resolver at start.
+fn parse_address(text: &str) -> Option<SocketAddr> {
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    if !(host.is_empty() || host == "localhost") || !port.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        return None;
+    }
+    Some(SocketAddr::new(
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        port.parse().ok()?,
+    ))
+}
+
+/// Levenshtein distance: single characters inserted, removed or replaced to make one name of the other.
+fn edits(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
+    for (above, wanted) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (column, found) in right.chars().enumerate() {
+            let replaced = diagonal + usize::from(wanted != found);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

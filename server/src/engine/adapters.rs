@@ -1,0 +1,53 @@
+//! Where two crates that never heard of each other are joined: a codec as the snapshot's block codec, numbers of the
+//! log as numbers of the store.
+
+use inflightkv_compression::{Codec, Lz4};
+use inflightkv_core::Sequence;
+use inflightkv_snapshot::{BlockCodec, CodecError};
+use inflightkv_wal::Lsn;
+use std::sync::Arc;
+
+/// The store's sequence is the log's LSN.
+pub(crate) fn lsn(sequence: Sequence) -> Lsn {
+    Lsn::new(sequence.get())
+}
+
+/// The log's LSN is the store's sequence.
+pub(crate) fn sequence(lsn: Lsn) -> Sequence {
+    Sequence::from_raw(lsn.get())
+}
+
+/// A codec of the `compression` crate under its fixed number.
+struct Block<C>(C);
+
+impl<C: Codec> BlockCodec for Block<C> {
+    fn id(&self) -> u8 {
+        self.0.id().number()
+    }
+
+    fn compress(&self, raw: &[u8], out: &mut Vec<u8>) {
+        self.0.compress(raw, out);
+    }
+
+    fn decompress(
+        &self,
+        stored: &[u8],
+        raw_len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        self.0
+            .decompress(stored, raw_len, out)
+            .map_err(CodecError::new)
+    }
+}
+
+/// What snapshots are written with.
+pub(crate) fn snapshot_codec() -> Arc<dyn BlockCodec> {
+    Arc::new(Block(Lz4))
+}
+
+/// Every codec that a snapshot may have been written with; plain blocks are known to the reader itself.
+pub fn snapshot_codecs() -> [&'static dyn BlockCodec; 1] {
+    static LZ4: Block<Lz4> = Block(Lz4);
+    [&LZ4]
+}

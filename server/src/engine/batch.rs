@@ -1,0 +1,173 @@
+//! Many operations of one request, each on its own, partition after partition.
+
+use super::read::Document;
+use super::write::{Change, Durability, Outcome, PatchTtl, PutTtl, Value, WriteError};
+use super::{Lane, Reply};
+use bytes::Bytes;
+use inflightkv_core::{Conditions, EtagCondition, PatchKind, Sequence, VersionCondition};
+
+/// One operation of a batch. It owns what it needs: a batch is parsed whole before any of it is done.
+#[derive(Clone, Debug)]
+pub struct BatchOperation {
+    /// The key.
+    pub key: String,
+    /// What is to be done with it.
+    pub kind: BatchKind,
+    /// What must hold for it.
+    pub conditions: OwnedConditions,
+}
+
+/// What one operation of a batch does.
+#[derive(Clone, Debug)]
+pub enum BatchKind {
+    /// Read the document.
+    Get,
+    /// Set the value.
+    Put {
+        /// The value.
+        value: Value,
+        /// What becomes of the expiry.
+        ttl: PutTtl,
+    },
+    /// Change a part of it.
+    Patch {
+        /// How the patch is meant.
+        kind: PatchKind,
+        /// Minified, valid JSON.
+        patch: Bytes,
+        /// What becomes of the expiry.
+        ttl: PatchTtl,
+    },
+    /// Remove the key.
+    Delete,
+}
+
+/// [`Conditions`] that own what they compare with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnedConditions {
+    /// `ifMatch`.
+    pub if_match: Option<OwnedEtagCondition>,
+    /// `ifVersion`.
+    pub version: Option<VersionCondition>,
+    /// `ifNoneMatch`.
+    pub if_none_match: Option<OwnedEtagCondition>,
+}
+
+/// [`EtagCondition`] that owns its list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedEtagCondition {
+    /// `*`: the key exists.
+    Any,
+    /// One of these.
+    OneOf(Vec<Sequence>),
+}
+
+impl OwnedConditions {
+    /// The conditions, borrowed.
+    pub fn borrowed(&self) -> Conditions<'_> {
+        fn etag(condition: &OwnedEtagCondition) -> EtagCondition<'_> {
+            match condition {
+                OwnedEtagCondition::Any => EtagCondition::Any,
+                OwnedEtagCondition::OneOf(sequences) => EtagCondition::OneOf(sequences),
+            }
+        }
+        Conditions {
+            if_match: self.if_match.as_ref().map(etag),
+            version: self.version,
+            if_none_match: self.if_none_match.as_ref().map(etag),
+        }
+    }
+}
+
+/// What came of one operation.
+#[derive(Clone, Debug)]
+pub enum BatchResult {
+    /// The document, if the key is there.
+    Got(Option<Document>),
+    /// What came of a write.
+    Wrote(Outcome),
+    /// The write alone could not be tried; the others were.
+    Failed(WriteError),
+}
+
+impl Lane {
+    /// Does every operation and returns the results in the order sent. Operations on one key, and on one partition, are
+    /// done in that order as well; those on different partitions one partition after the other. Each stands alone: a
+    /// failed condition fails its own operation.
+    ///
+    /// # Errors
+    /// The store takes no writes, and nothing was done.
+    pub fn batch(
+        &self,
+        operations: Vec<BatchOperation>,
+        durability: Durability,
+    ) -> Result<Reply<Vec<BatchResult>>, WriteError> {
+        let shared = &*self.shared;
+        if operations
+            .iter()
+            .any(|operation| !matches!(operation.kind, BatchKind::Get))
+        {
+            shared.admit()?;
+            shared.check_durability(durability)?;
+        } else {
+            shared
+                .check_serving()
+                .map_err(|error| super::Refusal::NotServing(error.readiness))?;
+        }
+        let mut order: Vec<(usize, usize, BatchOperation)> = operations
+            .into_iter()
+            .enumerate()
+            .map(|(index, operation)| {
+                (
+                    shared.partitions.place(&operation.key).partition,
+                    index,
+                    operation,
+                )
+            })
+            .collect();
+        order.sort_unstable_by_key(|(partition, index, _)| (*partition, *index));
+
+        let mut results: Vec<(usize, BatchResult)> = Vec::with_capacity(order.len());
+        let mut last = Sequence::ZERO;
+        for (_, index, operation) in order {
+            let (result, shown) = self.batch_one(operation);
+            last = last.max(shown);
+            results.push((index, result));
+        }
+        results.sort_unstable_by_key(|(index, _)| *index);
+        Ok(Reply {
+            value: results.into_iter().map(|(_, result)| result).collect(),
+            wait_for: shared.wait_for(last, durability),
+        })
+    }
+
+    fn batch_one(&self, operation: BatchOperation) -> (BatchResult, Sequence) {
+        let BatchOperation {
+            key,
+            kind,
+            conditions,
+        } = operation;
+        let change = match kind {
+            BatchKind::Get => {
+                return match self.get(&key) {
+                    Ok(reply) => {
+                        let shown = reply.wait_for.unwrap_or(Sequence::ZERO);
+                        (BatchResult::Got(reply.value), shown)
+                    }
+                    Err(error) => {
+                        let refused =
+                            WriteError::Refused(super::Refusal::NotServing(error.readiness));
+                        (BatchResult::Failed(refused), Sequence::ZERO)
+                    }
+                };
+            }
+            BatchKind::Put { value, ttl } => Change::Put { value, ttl },
+            BatchKind::Patch { kind, patch, ttl } => Change::Patch { kind, patch, ttl },
+            BatchKind::Delete => Change::Delete,
+        };
+        match self.write_admitted(&key, conditions.borrowed(), change, false) {
+            Ok((outcome, shown)) => (BatchResult::Wrote(outcome), shown),
+            Err(error) => (BatchResult::Failed(error), Sequence::ZERO),
+        }
+    }
+}

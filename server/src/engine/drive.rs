@@ -1,0 +1,79 @@
+//! A store without threads of its own: its background work done by hand, one step at a time.
+//!
+//! For deterministic simulations, and for embedders who schedule everything themselves. A store is either driven or
+//! has its threads started, not both.
+
+use super::{Engine, HomeTurn, STOPPING, checkpoint};
+use inflightkv_wal::{Rest, ShutdownError, Writer};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// The log's writer and the checkpointer of one store.
+pub struct Driver {
+    engine: Engine,
+    writer: Option<Writer>,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver").finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Takes the background work of a recovered store over. `None` when its threads run, or when it has a driver.
+    pub fn new(engine: &Engine) -> Option<Self> {
+        let writer = match engine.shared.wal.get() {
+            Some(log) => Some(log.take_writer()?),
+            None => None,
+        };
+        Some(Self {
+            engine: engine.clone(),
+            writer,
+        })
+    }
+
+    /// One round of the log's writer: takes what was handed over, writes it, syncs it if that is due. True when another
+    /// round would find work at once.
+    pub fn write_log(&mut self) -> bool {
+        let now = self.engine.shared.options.clock.now();
+        self.writer
+            .as_mut()
+            .is_some_and(|writer| matches!(writer.round(now).rest, Rest::Again))
+    }
+
+    /// The smallest step of every lane's background work; true when any has more.
+    pub fn turn_homes(&self) -> bool {
+        let lanes = self.engine.shared.options.lanes;
+        (0..lanes).fold(false, |more, lane| self.turn_home(lane) | more)
+    }
+
+    /// The smallest step of one lane's background work, measured by what it does and not by time; true when there is
+    /// more.
+    pub fn turn_home(&self, lane: usize) -> bool {
+        self.engine.lane(lane).home_turn_for(Duration::ZERO) == HomeTurn::More
+    }
+
+    /// One step of the checkpointer; true when another would find work at once.
+    pub fn checkpoint(&self) -> bool {
+        matches!(
+            self.engine.shared.checkpointer.turn(&self.engine.shared),
+            checkpoint::Turn::Again
+        )
+    }
+
+    /// Ends the store as [`Engine::close`] does, which cannot end a log that is driven by hand.
+    ///
+    /// # Errors
+    /// The log could not be completed.
+    pub fn close(mut self) -> Result<(), ShutdownError> {
+        let shared = &self.engine.shared;
+        shared.stopping.store(true, Ordering::SeqCst);
+        shared.phase.store(STOPPING, Ordering::Release);
+        shared.checkpointer.stop();
+        let now = shared.options.clock.now();
+        self.writer
+            .as_mut()
+            .map_or(Ok(()), |writer| writer.finish(now))
+    }
+}

@@ -1,0 +1,503 @@
+//! The store: partitions, log, snapshots and timers composed, with no HTTP and no async runtime in it.
+//!
+//! An [`Engine`] is a handle to one store; a [`Lane`] is how one event loop or thread works on it. A request runs to its
+//! end on the thread that parsed it: decide, number, log, apply, all under the one short lock of its partition. What is
+//! left for later is an answer's wait for durability, which the caller holds, and background work, which the lane's
+//! driver does in slices ([`Lane::home_turn`]).
+//!
+//! Threads of the engine: the log's writer and the checkpointer, both only with persistence, started by
+//! [`Engine::start_threads`]. A store without threads can be driven by hand ([`drive`]).
+
+mod adapters;
+mod batch;
+mod checkpoint;
+mod clock;
+pub mod drive;
+mod home;
+mod options;
+mod partitions;
+mod read;
+mod recover;
+mod sequencer;
+mod stats;
+mod write;
+
+pub use adapters::snapshot_codecs;
+pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
+pub use checkpoint::{CheckpointError, SnapshotKind, SnapshotReport};
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use home::HomeTurn;
+pub use inflightkv_core::{
+    Conditions, Current, Cursor, CursorError, EtagCondition, FailedCondition, PatchError,
+    PatchKind, Sequence, Version, VersionCondition,
+};
+pub use inflightkv_wal::{RecoveryMode, SyncMode};
+pub use options::{Disk, OpenError, Options, PARTITIONS_MAX, Persistence};
+pub use read::{Document, Row, Scan, ScanError};
+pub use recover::{Progress, RecoverError, RecoveryReport};
+pub use stats::{DiskListing, PartitionReport, SegmentListing, SnapshotListing, Stats, WalStats};
+pub use write::{Change, Durability, Outcome, PatchTtl, PutTtl, Stored, Value, Write, WriteError};
+
+use checkpoint::Checkpointer;
+use home::Home;
+use inflightkv_wal::{self as wal, Wal};
+use parking_lot::Mutex;
+use partitions::Partitions;
+use recover::Recovery;
+use sequencer::Sequencer;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+/// Whether the store serves, and why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// What is on disk is being loaded.
+    Recovering(Progress),
+    /// Reads and writes are served.
+    Ready,
+    /// Reads are served; a failed log takes no more writes until the store is opened anew.
+    ReadOnly {
+        /// What failed.
+        reason: String,
+    },
+    /// Reads are served; writes are again as soon as the disk has room.
+    DiskFull,
+    /// The store is ending.
+    Stopping,
+    /// What is on disk could not be loaded.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A request met a store that does not serve.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store does not serve: {readiness:?}")]
+pub struct NotServing {
+    /// What it does instead.
+    pub readiness: Readiness,
+}
+
+/// Why a write is not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The store does not serve at all.
+    #[error("the store is not ready")]
+    NotServing(Readiness),
+    /// The log failed; see [`Readiness::ReadOnly`].
+    #[error("the store is read-only: {reason}")]
+    ReadOnly {
+        /// What failed.
+        reason: String,
+    },
+    /// The disk is full.
+    #[error("the disk is full")]
+    DiskFull,
+    /// Writes come faster than the disk takes them.
+    #[error("too many changes wait for the disk")]
+    Backlog,
+}
+
+/// What a lane answers, and what the answer has to wait for.
+#[derive(Clone, Debug)]
+pub struct Reply<T> {
+    /// The answer.
+    pub value: T,
+    /// Hold the answer until this change is durable ([`Lane::durable`]).
+    pub wait_for: Option<Sequence>,
+}
+
+/// Whether a change is on stable storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// It is, or the store keeps nothing on disk.
+    Yes,
+    /// It will be.
+    NotYet,
+    /// The log failed, or its disk is full and the change has not been written.
+    Never {
+        /// What went wrong.
+        reason: String,
+        /// Whether the change may become durable yet, when the disk has room.
+        disk_full: bool,
+    },
+}
+
+/// A handle to one store. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// How one event loop or thread works on the store. Each lane belongs to one thread at a time.
+#[derive(Clone)]
+pub struct Lane {
+    shared: Arc<Shared>,
+    index: usize,
+}
+
+const RECOVERING: u8 = 0;
+const SERVING: u8 = 1;
+const FAILED: u8 = 2;
+const STOPPING: u8 = 3;
+
+pub(crate) struct Shared {
+    options: Options,
+    partitions: Partitions,
+    sequencer: Sequencer,
+    phase: AtomicU8,
+    failure: Mutex<String>,
+    /// Set when recovery has opened it; never in a store without persistence.
+    wal: OnceLock<Wal>,
+    homes: Box<[Home]>,
+    checkpointer: Checkpointer,
+    /// The first sequence of this run: tells its scan cursors from those of other runs.
+    incarnation: AtomicU64,
+    recovery: Recovery,
+    recovery_report: Mutex<Option<RecoveryReport>>,
+    counters: Counters,
+    threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    stopping: AtomicBool,
+}
+
+/// What is counted where it happens seldom; request counts are the surfaces' own.
+#[derive(Default)]
+pub(crate) struct Counters {
+    expired: AtomicU64,
+    expiry_lag_max_ms: AtomicU64,
+    patch_retries: AtomicU64,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("readiness", &self.readiness())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn serve(&self) {
+        // A store asked to stop while it recovered stays stopped.
+        let _ =
+            self.phase
+                .compare_exchange(RECOVERING, SERVING, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Goes on with `first` as the number of the next change.
+    fn begin_run(&self, first: Sequence) {
+        self.sequencer
+            .start_after(Sequence::from_raw(first.get() - 1));
+        self.incarnation.store(first.get(), Ordering::Relaxed);
+    }
+
+    fn fail(&self, reason: String) {
+        *self.failure.lock() = reason;
+        self.phase.store(FAILED, Ordering::Release);
+    }
+
+    fn serves(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == SERVING
+    }
+
+    fn readiness(&self) -> Readiness {
+        match self.phase.load(Ordering::Acquire) {
+            RECOVERING => Readiness::Recovering(self.recovery.progress()),
+            FAILED => Readiness::Failed {
+                reason: self.failure.lock().clone(),
+            },
+            STOPPING => Readiness::Stopping,
+            _ => match self.wal.get().map(Wal::admit) {
+                None | Some(Ok(()) | Err(wal::Refusal::Backlog)) => Readiness::Ready,
+                Some(Err(wal::Refusal::DiskFull)) => Readiness::DiskFull,
+                Some(Err(wal::Refusal::Closed { reason })) => Readiness::ReadOnly {
+                    reason: reason.to_string(),
+                },
+                Some(Err(other)) => Readiness::ReadOnly {
+                    reason: other.to_string(),
+                },
+            },
+        }
+    }
+
+    fn check_serving(&self) -> Result<(), NotServing> {
+        if self.serves() {
+            Ok(())
+        } else {
+            Err(NotServing {
+                readiness: self.readiness(),
+            })
+        }
+    }
+
+    fn admit(&self) -> Result<(), Refusal> {
+        if !self.serves() {
+            return Err(Refusal::NotServing(self.readiness()));
+        }
+        match self.wal.get().map_or(Ok(()), Wal::admit) {
+            Ok(()) => Ok(()),
+            Err(wal::Refusal::Backlog) => Err(Refusal::Backlog),
+            Err(wal::Refusal::DiskFull) => Err(Refusal::DiskFull),
+            Err(wal::Refusal::Closed { reason }) => Err(Refusal::ReadOnly {
+                reason: reason.to_string(),
+            }),
+            Err(other) => Err(Refusal::ReadOnly {
+                reason: other.to_string(),
+            }),
+        }
+    }
+
+    /// Whether answers wait for the disk unless the request says otherwise.
+    fn syncs_always(&self) -> bool {
+        matches!(&self.options.persistence, Some(persistence) if matches!(persistence.wal.sync, SyncMode::Always))
+    }
+
+    fn is_durable(&self, sequence: Sequence) -> bool {
+        self.wal
+            .get()
+            .is_none_or(|log| log.high_watermark() >= adapters::lsn(sequence))
+    }
+
+    /// What an answer that shows `sequence` has to wait for.
+    fn wait_for(&self, sequence: Sequence, durability: Durability) -> Option<Sequence> {
+        let log = self.wal.get()?;
+        match durability {
+            Durability::Async => return None,
+            Durability::Default if !self.syncs_always() => return None,
+            Durability::Default | Durability::Sync => {}
+        }
+        if self.is_durable(sequence) {
+            return None;
+        }
+        if durability == Durability::Sync {
+            log.request_sync(adapters::lsn(sequence));
+        }
+        Some(sequence)
+    }
+}
+
+impl Engine {
+    /// Sets a store up. It serves once [`recover`](Self::recover) has run.
+    ///
+    /// # Errors
+    /// An option is out of its range.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        options.check()?;
+        let shared = Shared {
+            partitions: Partitions::new(options.partitions, options.lanes),
+            sequencer: Sequencer::default(),
+            phase: AtomicU8::new(RECOVERING),
+            failure: Mutex::default(),
+            wal: OnceLock::new(),
+            homes: (0..options.lanes).map(|_| Home::new()).collect(),
+            checkpointer: Checkpointer::new(),
+            incarnation: AtomicU64::new(0),
+            recovery: Recovery::new(),
+            recovery_report: Mutex::default(),
+            counters: Counters::default(),
+            threads: Mutex::default(),
+            stopping: AtomicBool::new(false),
+            options,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// The lane of event loop or thread `index`.
+    ///
+    /// # Panics
+    /// There are not as many lanes.
+    pub fn lane(&self, index: usize) -> Lane {
+        assert!(
+            index < self.shared.options.lanes,
+            "lane {index} of {}",
+            self.shared.options.lanes
+        );
+        Lane {
+            shared: Arc::clone(&self.shared),
+            index,
+        }
+    }
+
+    /// Whether the store serves, and why not.
+    pub fn readiness(&self) -> Readiness {
+        self.shared.readiness()
+    }
+
+    /// What the store was opened with.
+    pub fn options(&self) -> &Options {
+        &self.shared.options
+    }
+
+    /// Starts the threads of a durable store: the log's writer and the checkpointer. Nothing to start in memory.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub fn start_threads(&self) -> Result<(), RecoverError> {
+        let Some(log) = self.shared.wal.get() else {
+            return Ok(());
+        };
+        log.spawn_writer().map_err(RecoverError::Thread)?;
+        let shared = Arc::clone(&self.shared);
+        let checkpointer = thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .spawn(move || checkpoint::run(&shared))
+            .map_err(RecoverError::Thread)?;
+        self.shared.threads.lock().push(checkpointer);
+        Ok(())
+    }
+
+    /// Starts a thread a lane for background work, for a store that is embedded without event loops.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub fn start_homes(&self) -> Result<(), RecoverError> {
+        for index in 0..self.shared.options.lanes {
+            let lane = self.lane(index);
+            let home = thread::Builder::new()
+                .name(format!("home-{index}"))
+                .spawn(move || lane.run_home())
+                .map_err(RecoverError::Thread)?;
+            self.shared.threads.lock().push(home);
+        }
+        Ok(())
+    }
+
+    /// Ends the store: no more requests, everything handed to the log on stable storage, threads joined. Lanes answer
+    /// that the store is stopping. Closing twice does nothing.
+    ///
+    /// # Errors
+    /// The log could not be completed.
+    pub fn close(&self) -> Result<(), wal::ShutdownError> {
+        let shared = &self.shared;
+        if shared.stopping.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        shared.phase.store(STOPPING, Ordering::Release);
+        shared.checkpointer.stop();
+        for home in &shared.homes {
+            home.signal();
+        }
+        let threads = std::mem::take(&mut *shared.threads.lock());
+        for thread in threads {
+            // A thread that panicked has said so; the log is completed all the same.
+            let _ = thread.join();
+        }
+        shared.wal.get().map_or(Ok(()), Wal::shutdown)
+    }
+}
+
+impl Lane {
+    /// The store.
+    pub fn engine(&self) -> Engine {
+        Engine {
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// The store's clock, in milliseconds since the Unix epoch.
+    pub fn now(&self) -> u64 {
+        self.shared.options.clock.now()
+    }
+
+    /// Whether a write would be taken now. Cheap: ask before spending anything on one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&self) -> Result<(), Refusal> {
+        self.shared.admit()
+    }
+
+    /// The partition of `key`.
+    pub fn route(&self, key: &str) -> usize {
+        self.shared.partitions.place(key).partition
+    }
+
+    /// Whether the change `sequence` is on stable storage.
+    pub fn durable(&self, sequence: Sequence) -> Durable {
+        let Some(log) = self.shared.wal.get() else {
+            return Durable::Yes;
+        };
+        if self.shared.is_durable(sequence) {
+            return Durable::Yes;
+        }
+        match log.admit() {
+            Err(wal::Refusal::Closed { reason }) => Durable::Never {
+                reason: reason.to_string(),
+                disk_full: false,
+            },
+            Err(wal::Refusal::DiskFull) if log.written() < adapters::lsn(sequence) => {
+                Durable::Never {
+                    reason: "the disk is full".to_owned(),
+                    disk_full: true,
+                }
+            }
+            _ => Durable::NotYet,
+        }
+    }
+
+    /// Wakes `waker`, once, when something may have become durable or the log's state changed. Register first, then ask
+    /// [`durable`](Self::durable).
+    pub fn on_progress(&self, waker: &Waker) {
+        if let Some(log) = self.shared.wal.get() {
+            log.on_progress(self.index, waker.clone());
+        }
+    }
+
+    /// Blocks until `sequence` is on stable storage, for callers that are threads.
+    ///
+    /// # Errors
+    /// It was not within `timeout`, or will never be.
+    pub fn wait_durable(
+        &self,
+        sequence: Sequence,
+        timeout: Duration,
+    ) -> Result<(), wal::WaitError> {
+        self.shared.wal.get().map_or(Ok(()), |log| {
+            log.wait_durable(adapters::lsn(sequence), timeout)
+        })
+    }
+
+    /// Drives this lane's background work on a thread of its own until the store is closed.
+    fn run_home(&self) {
+        struct Unpark(thread::Thread);
+        impl Wake for Unpark {
+            fn wake(self: Arc<Self>) {
+                self.0.unpark();
+            }
+        }
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut context = std::task::Context::from_waker(&waker);
+        while !self.shared.stopping.load(Ordering::SeqCst) {
+            match self.home_turn() {
+                HomeTurn::More => thread::yield_now(),
+                HomeTurn::Sleep { until } => {
+                    if self.poll_home(&mut context).is_ready() {
+                        continue;
+                    }
+                    match until {
+                        Some(until) => thread::park_timeout(Duration::from_millis(
+                            until.saturating_sub(self.now()),
+                        )),
+                        None => thread::park(),
+                    }
+                }
+            }
+        }
+    }
+}

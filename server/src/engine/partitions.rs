@@ -1,0 +1,189 @@
+//! Key to its partition, and the only lock of the store with its law.
+//!
+//! The law: a partition's lock is held for one decision and its application, never across an await, a system
+//! call, or the allocation or release of a body, and a thread holds one at a time. Access is by closure, so a guard
+//! cannot travel; debug builds assert that locks do not nest.
+
+use super::sequencer::Epoch;
+use foldhash::quality::RandomState;
+use inflightkv_core::{Partition, routing};
+use inflightkv_eviction::TimerWheel;
+use parking_lot::Mutex;
+use std::hash::BuildHasher;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// No timer is set.
+pub(crate) const NEVER: u64 = u64::MAX;
+
+/// What one lock guards.
+pub(crate) struct Table {
+    pub(crate) partition: Partition<RandomState>,
+    /// Expiry timers by slot; every entry that expires has one.
+    pub(crate) wheel: TimerWheel,
+    /// The last snapshot epoch this partition knows of; see `sequencer`.
+    pub(crate) epoch: Epoch,
+}
+
+// A cell has its cache line to itself: neighbours are locked from other cores.
+#[repr(align(64))]
+struct Cell {
+    table: Mutex<Table>,
+    /// A lower bound of the earliest timer, readable without the lock.
+    next_due: AtomicU64,
+}
+
+/// Where a key lives: found before any lock is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) partition: usize,
+    /// The key's hash in the partition's table, seeded anew by every process.
+    pub(crate) hash: u64,
+}
+
+pub(crate) struct Partitions {
+    cells: Box<[Cell]>,
+    log2: u32,
+    lanes: usize,
+    hasher: RandomState,
+}
+
+impl Partitions {
+    /// `count` partitions, a power of two, spread over `lanes` home loops.
+    pub(crate) fn new(count: usize, lanes: usize) -> Self {
+        assert!(
+            count.is_power_of_two(),
+            "the number of partitions, {count}, is a power of two"
+        );
+        let hasher = RandomState::default();
+        let cells = (0..count)
+            .map(|_| Cell {
+                table: Mutex::new(Table {
+                    partition: Partition::new(hasher.clone()),
+                    wheel: TimerWheel::new(),
+                    epoch: 0,
+                }),
+                next_due: AtomicU64::new(NEVER),
+            })
+            .collect();
+        Self {
+            cells,
+            log2: count.trailing_zeros(),
+            lanes,
+            hasher,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.cells.len()
+    }
+
+    pub(crate) fn place(&self, key: &str) -> Place {
+        Place {
+            partition: routing::partition_of(routing::route(key.as_bytes()), self.log2),
+            hash: self.hasher.hash_one(key.as_bytes()),
+        }
+    }
+
+    /// The loop on which the timers and background slices of `partition` run.
+    pub(crate) fn home_of(&self, partition: usize) -> usize {
+        // The inverse of `homed_at`: the largest lane whose range begins at or below the partition.
+        ((partition + 1) * self.lanes - 1) / self.count()
+    }
+
+    /// The partitions whose home is `lane`: neighbours, so that a snapshot's parts are written in order.
+    pub(crate) fn homed_at(&self, lane: usize) -> Range<usize> {
+        (lane * self.count() / self.lanes)..((lane + 1) * self.count() / self.lanes)
+    }
+
+    /// Runs `access` under the lock of `partition`. See the law above for what it may do.
+    pub(crate) fn with<T>(&self, partition: usize, access: impl FnOnce(&mut Table) -> T) -> T {
+        #[cfg(debug_assertions)]
+        let _nesting = nesting::enter();
+        access(&mut self.cells[partition].table.lock())
+    }
+
+    /// Empties every partition: what was loaded turned out to be damaged.
+    pub(crate) fn clear(&self) {
+        for (partition, cell) in self.cells.iter().enumerate() {
+            let empty = Table {
+                partition: Partition::new(self.hasher.clone()),
+                wheel: TimerWheel::new(),
+                epoch: 0,
+            };
+            let loaded = self.with(partition, |table| std::mem::replace(table, empty));
+            cell.next_due.store(NEVER, Ordering::SeqCst);
+            drop(loaded);
+        }
+    }
+
+    /// The earliest timer of `partition`, or [`NEVER`]; may be earlier than the truth, never later.
+    pub(crate) fn next_due(&self, partition: usize) -> u64 {
+        self.cells[partition].next_due.load(Ordering::SeqCst)
+    }
+
+    /// Publishes the wheel's next instant. Called under the partition's lock.
+    pub(crate) fn publish_due(&self, partition: usize, table: &Table) {
+        self.cells[partition]
+            .next_due
+            .store(table.wheel.next_due().unwrap_or(NEVER), Ordering::SeqCst);
+    }
+}
+
+#[cfg(debug_assertions)]
+mod nesting {
+    use std::cell::Cell;
+
+    thread_local!(static HELD: Cell<bool> = const { Cell::new(false) });
+
+    pub(super) struct Held;
+
+    pub(super) fn enter() -> Held {
+        assert!(
+            !HELD.replace(true),
+            "a thread holds one partition's lock at a time"
+        );
+        Held
+    }
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            HELD.set(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_has_one_home_and_homes_are_ranges() {
+        for lanes in 1..=9 {
+            for log2 in 0..8 {
+                let partitions = Partitions::new(1 << log2, lanes);
+                let mut seen = 0;
+                for lane in 0..lanes {
+                    for partition in partitions.homed_at(lane) {
+                        assert_eq!(
+                            partitions.home_of(partition),
+                            lane,
+                            "{lanes} lanes, partition {partition}"
+                        );
+                        assert_eq!(partition, seen);
+                        seen += 1;
+                    }
+                }
+                assert_eq!(seen, partitions.count());
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "one partition's lock at a time")]
+    fn nested_locks_are_refused() {
+        let partitions = Partitions::new(2, 1);
+        partitions.with(0, |_| partitions.with(1, |_| ()));
+    }
+}

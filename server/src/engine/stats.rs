@@ -1,0 +1,244 @@
+//! What a store tells of itself, as plain numbers.
+
+use super::adapters::sequence;
+use super::{Engine, Persistence, Readiness, RecoveryReport};
+use inflightkv_core::{PartitionStats, Sequence};
+use inflightkv_snapshot::{ChainError, Kind, chain};
+use inflightkv_wal::Wal;
+use std::sync::atomic::Ordering;
+
+/// A store at one moment. Partitions are looked at one after the other, so sums are of slightly different moments.
+#[derive(Clone, Debug)]
+pub struct Stats {
+    /// Whether it serves.
+    pub readiness: Readiness,
+    /// The last change.
+    pub sequence: Sequence,
+    /// The last change on stable storage; the last change for a store in memory.
+    pub durable_sequence: Sequence,
+    /// Sums over all partitions.
+    pub total: PartitionStats,
+    /// Bytes of the expiry timers.
+    pub timer_bytes: usize,
+    /// Entries reclaimed because they had expired.
+    pub expired: u64,
+    /// The longest an expired entry waited to be reclaimed, in milliseconds.
+    pub expiry_lag_max_ms: u64,
+    /// Large patches computed again because the entry had changed meanwhile.
+    pub patch_retries: u64,
+    /// Each partition.
+    pub partitions: Vec<PartitionReport>,
+    /// The log, of a durable store.
+    pub wal: Option<WalStats>,
+    /// What the last start found, of a durable store.
+    pub recovery: Option<RecoveryReport>,
+}
+
+/// One partition.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionReport {
+    /// Its number.
+    pub index: usize,
+    /// The event loop its background work runs on.
+    pub home: usize,
+    /// What it holds.
+    pub stats: PartitionStats,
+}
+
+/// The log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WalStats {
+    /// Segments on disk.
+    pub segments: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
+    /// Records handed over in this run.
+    pub appends: u64,
+    /// Bytes of those records.
+    pub appended_bytes: u64,
+    /// Bytes that wait to be written.
+    pub queue_bytes: u64,
+    /// Frames written.
+    pub frames: u64,
+    /// Syncs done.
+    pub syncs: u64,
+    /// Time spent in them, in microseconds.
+    pub sync_us_sum: u64,
+    /// The longest of them, in microseconds.
+    pub sync_us_max: u64,
+    /// Segments begun in this run.
+    pub rotations: u64,
+    /// Segments removed because a snapshot covers them.
+    pub retired: u64,
+}
+
+/// Snapshots and log segments on disk.
+#[derive(Clone, Debug, Default)]
+pub struct DiskListing {
+    /// Oldest first.
+    pub snapshots: Vec<SnapshotListing>,
+    /// Oldest first.
+    pub segments: Vec<SegmentListing>,
+}
+
+/// A snapshot on disk.
+#[derive(Clone, Debug)]
+pub struct SnapshotListing {
+    /// Its number.
+    pub id: u64,
+    /// Whether it holds every entry.
+    pub full: bool,
+    /// What an incremental one builds on.
+    pub parent: Option<u64>,
+    /// The last change in it.
+    pub cut: u64,
+    /// Entries in it.
+    pub entries: u64,
+    /// Removals in it.
+    pub tombstones: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// When it was taken, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+    /// Why it cannot be loaded, if so; then the other fields are 0.
+    pub damage: Option<String>,
+}
+
+/// A log segment on disk.
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentListing {
+    /// Its number.
+    pub number: u64,
+    /// Its first record.
+    pub first_sequence: u64,
+    /// Its last record so far.
+    pub last_sequence: u64,
+    /// Bytes of its file.
+    pub bytes: u64,
+    /// Whether it is complete.
+    pub sealed: bool,
+    /// When it was begun, in milliseconds since the Unix epoch.
+    pub created_at_ms: u64,
+}
+
+impl Engine {
+    /// The store in numbers. Takes every partition's lock once, one after the other.
+    pub fn stats(&self) -> Stats {
+        let shared = &*self.shared;
+        let mut total = PartitionStats::default();
+        let mut timer_bytes = 0;
+        let partitions = (0..shared.partitions.count())
+            .map(|index| {
+                let (stats, timers) = shared.partitions.with(index, |table| {
+                    (table.partition.stats(), table.wheel.bytes())
+                });
+                timer_bytes += timers;
+                total.entries += stats.entries;
+                total.expiring += stats.expiring;
+                total.entry_bytes += stats.entry_bytes;
+                total.table_bytes += stats.table_bytes;
+                total.frozen_bytes += stats.frozen_bytes;
+                total.tombstone_bytes += stats.tombstone_bytes;
+                PartitionReport {
+                    index,
+                    home: shared.partitions.home_of(index),
+                    stats,
+                }
+            })
+            .collect();
+        let last = shared.sequencer.last();
+        let log = shared.wal.get();
+        Stats {
+            readiness: shared.readiness(),
+            sequence: last,
+            durable_sequence: log.map_or(last, |log| sequence(log.high_watermark())),
+            total,
+            timer_bytes,
+            expired: shared.counters.expired.load(Ordering::Relaxed),
+            expiry_lag_max_ms: shared.counters.expiry_lag_max_ms.load(Ordering::Relaxed),
+            patch_retries: shared.counters.patch_retries.load(Ordering::Relaxed),
+            partitions,
+            wal: log.map(wal_stats),
+            recovery: shared.recovery_report.lock().clone(),
+        }
+    }
+
+    /// Snapshots and log segments on disk; `None` for a store in memory. Reads files: not for an event loop.
+    ///
+    /// # Errors
+    /// The snapshots' folder cannot be read.
+    pub fn disk_listing(&self) -> Result<Option<DiskListing>, ChainError> {
+        let shared = &*self.shared;
+        let (Some(Persistence { disk, .. }), Some(log)) =
+            (&shared.options.persistence, shared.wal.get())
+        else {
+            return Ok(None);
+        };
+        let snapshots = chain::list(&*disk.snapshots)?
+            .into_iter()
+            .map(listed)
+            .collect();
+        let segments = log.segments();
+        let active = segments.last().map(|segment| segment.number);
+        let segments = segments
+            .into_iter()
+            .map(|segment| SegmentListing {
+                number: segment.number,
+                first_sequence: segment.first_lsn.get(),
+                last_sequence: segment.last_lsn.get(),
+                bytes: segment.bytes,
+                sealed: Some(segment.number) != active,
+                created_at_ms: segment.created_at_ms,
+            })
+            .collect();
+        Ok(Some(DiskListing {
+            snapshots,
+            segments,
+        }))
+    }
+}
+
+fn wal_stats(log: &Wal) -> WalStats {
+    let status = log.status();
+    let micros = |time: std::time::Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    WalStats {
+        segments: status.segments as u64,
+        bytes: status.bytes,
+        appends: status.appends,
+        appended_bytes: status.appended_bytes,
+        queue_bytes: status.queue_bytes,
+        frames: status.frames,
+        syncs: status.syncs,
+        sync_us_sum: micros(status.sync_time.sum),
+        sync_us_max: micros(status.sync_time.max),
+        rotations: status.rotations,
+        retired: status.retired,
+    }
+}
+
+fn listed(listed: chain::Listed) -> SnapshotListing {
+    match listed.manifest {
+        Ok(manifest) => SnapshotListing {
+            id: listed.id,
+            full: manifest.kind() == Kind::Full,
+            parent: manifest.parent.as_ref().map(|parent| parent.id),
+            cut: manifest.cut,
+            entries: manifest.totals.entries,
+            tombstones: manifest.totals.tombstones,
+            bytes: manifest.totals.bytes,
+            created_at_ms: manifest.created_at_ms,
+            damage: None,
+        },
+        Err(error) => SnapshotListing {
+            id: listed.id,
+            full: false,
+            parent: None,
+            cut: 0,
+            entries: 0,
+            tombstones: 0,
+            bytes: 0,
+            created_at_ms: 0,
+            damage: Some(error.to_string()),
+        },
+    }
+}

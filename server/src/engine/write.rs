@@ -1,0 +1,521 @@
+//! One change, in order: decide, number, log, apply, and what the answer waits for.
+
+use super::adapters::lsn;
+use super::partitions::{Place, Table};
+use super::read::Document;
+use super::{Lane, Refusal, Reply, Shared};
+use bytes::Bytes;
+use inflightkv_core::{
+    self as core, Applied, Cause, Command, Conditions, Current, Decision, Draft, DraftError,
+    DraftValue, Entry, FailedCondition, Mutation, Operation, PatchError, PatchExpiry, PatchKind,
+    Prepared, PutExpiry, Sequence, Slot, Version, merge,
+};
+use inflightkv_wal::{self as wal, RecordHead};
+use std::sync::atomic::Ordering;
+
+/// Stored value and patch together, up to which a patch is computed while its partition is locked; about ten
+/// microseconds. A larger one is computed outside and committed if the entry is still the one it was computed from.
+pub(crate) const INLINE_PATCH_MAX: usize = 4 << 10;
+/// How often a large patch is computed again because the entry changed meanwhile, before the lock is held for it.
+const PATCH_ATTEMPTS: u32 = 8;
+
+/// A write of one key.
+#[derive(Clone, Debug)]
+pub struct Write<'a> {
+    /// The key: not empty, at most [`inflightkv_core::KEY_BYTES_MAX`] bytes.
+    pub key: &'a str,
+    /// What must hold for it.
+    pub conditions: Conditions<'a>,
+    /// What is to be done.
+    pub change: Change,
+    /// What the answer waits for.
+    pub durability: Durability,
+    /// Whether the outcome brings the document along.
+    pub returning: bool,
+}
+
+/// What is to be done with a key.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Set its value.
+    Put {
+        /// The value.
+        value: Value,
+        /// What becomes of the expiry.
+        ttl: PutTtl,
+    },
+    /// Change a part of it.
+    Patch {
+        /// How the patch is meant.
+        kind: PatchKind,
+        /// The patch document: minified, valid JSON.
+        patch: Bytes,
+        /// What becomes of the expiry.
+        ttl: PatchTtl,
+    },
+    /// Remove it.
+    Delete,
+}
+
+/// A value as it is to be stored.
+#[derive(Clone, Debug)]
+pub struct Value {
+    /// Minified JSON, or any bytes with a media type.
+    pub bytes: Bytes,
+    /// `None` for JSON; at most [`inflightkv_core::MEDIA_TYPE_BYTES_MAX`] bytes.
+    pub media_type: Option<String>,
+}
+
+/// The time to live that a put gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PutTtl {
+    /// None: the key stays.
+    Clear,
+    /// What the key has.
+    Keep,
+    /// So many milliseconds from now, at least 1.
+    For(u64),
+}
+
+/// What a patch does to the time to live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchTtl {
+    /// Nothing.
+    Keep,
+    /// The key stays from now on.
+    Clear,
+    /// So many milliseconds from now, at least 1.
+    For(u64),
+}
+
+/// What the answer to a write waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// What the store is set to.
+    #[default]
+    Default,
+    /// Stable storage.
+    Sync,
+    /// Nothing but the change itself.
+    Async,
+}
+
+/// A key after a write, or the one removed.
+#[derive(Clone, Debug)]
+pub struct Stored {
+    /// Its version.
+    pub version: Version,
+    /// Its last change.
+    pub sequence: Sequence,
+    /// When it expires, in milliseconds since the Unix epoch.
+    pub expires_at: Option<u64>,
+    /// The document, when it was asked for.
+    pub document: Option<Document>,
+}
+
+/// What came of a write.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The key was not there.
+    Created(Stored),
+    /// The key has a new value or expiry.
+    Changed(Stored),
+    /// The key was this way already; nothing was logged.
+    Unchanged(Stored),
+    /// The key was removed: its last version, the sequence of the removal.
+    Deleted(Stored),
+    /// The key to delete, or to patch with JSON Patch, is not there.
+    Missing,
+    /// A condition did not hold.
+    Conflict {
+        /// Which.
+        failed: FailedCondition,
+        /// What is there; `None` when the key is not.
+        current: Option<Current>,
+    },
+    /// The patch cannot be applied to what is there.
+    PatchFailed(PatchError),
+}
+
+/// Why a write was not tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The store takes no writes now.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// [`Durability::Sync`] was asked of a store that keeps nothing on disk.
+    #[error("the store keeps nothing on disk, so a change cannot be made durable")]
+    NotDurable,
+    /// The key or media type is longer than an entry can hold.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// The value is longer than the store takes.
+    #[error("the value has {len} bytes, at most {max} are allowed")]
+    ValueTooLarge {
+        /// Its length.
+        len: usize,
+        /// What is allowed.
+        max: usize,
+    },
+}
+
+/// A write that has everything it needs but the lock.
+struct Ready<'a> {
+    key: &'a str,
+    place: Place,
+    conditions: Conditions<'a>,
+    operation: Operation<'a>,
+    returning: bool,
+}
+
+/// What was done under the lock, and what is to be released after it.
+struct Done {
+    outcome: core::Outcome,
+    /// The change made, or the one that the answer shows.
+    sequence: Sequence,
+    expires_at: Option<u64>,
+    document: Option<Document>,
+    spent: [Option<Entry>; 2],
+}
+
+impl Lane {
+    /// Does one write and says what came of it. Hold the answer for `wait_for`.
+    ///
+    /// # Errors
+    /// The write was not tried; see [`WriteError`].
+    pub fn write(&self, write: Write<'_>) -> Result<Reply<Outcome>, WriteError> {
+        self.shared.admit()?;
+        self.shared.check_durability(write.durability)?;
+        let (outcome, sequence) =
+            self.write_admitted(write.key, write.conditions, write.change, write.returning)?;
+        Ok(Reply {
+            wait_for: self.shared.wait_for(sequence, write.durability),
+            value: outcome,
+        })
+    }
+
+    /// Does one write of a store that admits it; with the outcome comes what its answer shows.
+    pub(super) fn write_admitted(
+        &self,
+        key: &str,
+        conditions: Conditions<'_>,
+        change: Change,
+        returning: bool,
+    ) -> Result<(Outcome, Sequence), WriteError> {
+        let place = self.shared.partitions.place(key);
+        let now = self.now();
+        let operation = match change {
+            Change::Delete => Operation::Delete,
+            Change::Put { value, ttl } => {
+                let max = self.shared.options.value_bytes_max;
+                if value.bytes.len() > max {
+                    return Err(WriteError::ValueTooLarge {
+                        len: value.bytes.len(),
+                        max,
+                    });
+                }
+                let (expires_at, expiry) = match ttl {
+                    PutTtl::Clear => (None, PutExpiry::Set),
+                    PutTtl::Keep => (None, PutExpiry::Keep),
+                    PutTtl::For(ms) => (Some(now.saturating_add(ms)), PutExpiry::Set),
+                };
+                let draft = Draft {
+                    key,
+                    value: DraftValue::Shared(&value.bytes),
+                    media_type: value.media_type.as_deref(),
+                    crc: crc32fast::hash(&value.bytes),
+                    expires_at,
+                    reserve_expiry: expiry == PutExpiry::Keep,
+                };
+                let draft = Entry::draft(&draft)?;
+                // The body is copied or shared by now: what came from the network is released before the lock.
+                drop(value);
+                Operation::Put { draft, expiry }
+            }
+            Change::Patch { kind, patch, ttl } => {
+                return self.patch(key, place, conditions, kind, &patch, ttl, returning);
+            }
+        };
+        let done = self.shared.execute(
+            self.index,
+            Ready {
+                key,
+                place,
+                conditions,
+                operation,
+                returning,
+            },
+            now,
+        );
+        Ok(self.shared.answer(done))
+    }
+
+    /// A patch: inside the lock when it is small, outside and by comparison when it is not.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one request, taken apart by the only caller"
+    )]
+    fn patch(
+        &self,
+        key: &str,
+        place: Place,
+        conditions: Conditions<'_>,
+        kind: PatchKind,
+        document: &[u8],
+        ttl: PatchTtl,
+        returning: bool,
+    ) -> Result<(Outcome, Sequence), WriteError> {
+        let shared = &*self.shared;
+        let mut limits = shared.options.patch_limits();
+        let mut prepared = None;
+        let mut attempt = 0;
+        loop {
+            let now = self.now();
+            let expiry = match ttl {
+                PatchTtl::Keep => PatchExpiry::Keep,
+                PatchTtl::Clear => PatchExpiry::Clear,
+                PatchTtl::For(ms) => PatchExpiry::At(now.saturating_add(ms)),
+            };
+            if attempt == PATCH_ATTEMPTS {
+                // Everybody writes this key: compute under its lock, so that somebody gets through.
+                limits.inline_max = usize::MAX;
+            }
+            let patch = core::Patch {
+                kind,
+                document,
+                expiry,
+                limits,
+                prepared: prepared.take(),
+            };
+            let operation = Operation::Patch(patch);
+            let done = shared.execute(
+                self.index,
+                Ready {
+                    key,
+                    place,
+                    conditions,
+                    operation,
+                    returning,
+                },
+                now,
+            );
+            if done.outcome != core::Outcome::Retry {
+                return Ok(shared.answer(done));
+            }
+            shared
+                .counters
+                .patch_retries
+                .fetch_add(u64::from(attempt > 0), Ordering::Relaxed);
+            attempt += 1;
+            let base = shared.read(key, place, now);
+            let stored = base.as_ref().map(|base| &base.value[..]);
+            let Ok(value) = merge::patched(kind, stored, document, &limits) else {
+                // The answer must be about what is there when it is given: found once more, under the lock.
+                attempt = PATCH_ATTEMPTS;
+                continue;
+            };
+            let value = Bytes::from(value.into_boxed_slice());
+            let draft = Draft {
+                key,
+                value: DraftValue::Shared(&value),
+                media_type: None,
+                crc: crc32fast::hash(&value),
+                expires_at: match expiry {
+                    PatchExpiry::Keep => base.as_ref().and_then(|base| base.expires_at),
+                    PatchExpiry::Clear => None,
+                    PatchExpiry::At(instant) => Some(instant),
+                },
+                reserve_expiry: false,
+            };
+            prepared = Some(Prepared {
+                base: base.map(|base| base.sequence),
+                draft: Entry::draft(&draft)?,
+            });
+        }
+    }
+}
+
+impl Shared {
+    pub(super) fn check_durability(&self, durability: Durability) -> Result<(), WriteError> {
+        if durability == Durability::Sync && self.wal.get().is_none() {
+            return Err(WriteError::NotDurable);
+        }
+        Ok(())
+    }
+
+    /// The heart of the store: one decision and its application, under one lock.
+    fn execute(&self, lane: usize, ready: Ready<'_>, now: u64) -> Done {
+        let Ready {
+            key,
+            place,
+            conditions,
+            operation,
+            returning,
+        } = ready;
+        let command = Command {
+            key,
+            hash: place.hash,
+            conditions,
+            operation,
+        };
+        let done = self.partitions.with(place.partition, |table| {
+            let Decision {
+                outcome,
+                mutation,
+                observed,
+                spent,
+            } = table.partition.decide(command, now);
+            let Some(mutation) = mutation else {
+                let document = if returning && matches!(outcome, core::Outcome::Unchanged { .. }) {
+                    table.partition.get(key, place.hash, now).map(Document::of)
+                } else {
+                    None
+                };
+                return Done {
+                    outcome,
+                    sequence: observed,
+                    expires_at: None,
+                    document,
+                    spent: [spent, None],
+                };
+            };
+            let removed = match &outcome {
+                core::Outcome::Deleted { .. } if returning => {
+                    table.partition.get(key, place.hash, now).map(Document::of)
+                }
+                _ => None,
+            };
+            let (applied, sequence) = self.commit(lane, place.partition, table, mutation, now);
+            let document = match &outcome {
+                core::Outcome::Deleted { .. } => removed,
+                _ if returning => table.partition.get(key, place.hash, now).map(Document::of),
+                _ => None,
+            };
+            let expires_at = applied.expires_at;
+            Done {
+                outcome,
+                sequence,
+                expires_at,
+                document,
+                spent: [spent, applied.previous],
+            }
+        });
+        if let Some(due) = done.expires_at {
+            self.homes[self.partitions.home_of(place.partition)].timer_set(due);
+        }
+        done
+    }
+
+    /// Numbers, logs and applies a mutation, under its partition's lock.
+    pub(super) fn commit(
+        &self,
+        lane: usize,
+        partition: usize,
+        table: &mut Table,
+        mutation: Mutation,
+        now: u64,
+    ) -> (Applied, Sequence) {
+        let ticket = self.sequencer.next();
+        let sequence = ticket.sequence;
+        self.checkpointer.note_change();
+        if table.epoch != ticket.epoch {
+            // A snapshot cut the sequence since this partition was last touched: what it holds now is what it held
+            // at the cut.
+            self.checkpointer
+                .freeze(table, ticket.epoch, Sequence::from_raw(sequence.get() - 1));
+        }
+        if let Some(log) = self.wal.get() {
+            let logged = table.partition.logged(&mutation);
+            let head = RecordHead {
+                lsn: lsn(sequence),
+                version: logged.version,
+                expires_at: logged.expires_at,
+                value_crc: logged.crc,
+                op: if logged.removed.is_some() {
+                    wal::Op::Delete
+                } else {
+                    wal::Op::Put
+                },
+                cause: match logged.removed {
+                    Some(Cause::Evicted) => wal::Cause::Evicted,
+                    Some(Cause::Client) | None => wal::Cause::Client,
+                },
+                media_type: logged.media_type,
+                key: logged.key,
+            };
+            let value = match logged.shared_value {
+                Some(value) => wal::Value::Shared(value.clone()),
+                None => wal::Value::Inline(logged.value),
+            };
+            log.append(lane, &head, value);
+        }
+        let applied = table.partition.apply(mutation, sequence);
+        if table.schedule(applied.slot, applied.expires_at, now) {
+            self.partitions.publish_due(partition, table);
+        }
+        (applied, sequence)
+    }
+
+    /// The answer, made after the lock; what was replaced is released here.
+    fn answer(&self, done: Done) -> (Outcome, Sequence) {
+        let Done {
+            outcome,
+            sequence,
+            expires_at,
+            document,
+            spent,
+        } = done;
+        drop(spent);
+        let outcome = match outcome {
+            core::Outcome::Created { version } => Outcome::Created(Stored {
+                version,
+                sequence,
+                expires_at,
+                document,
+            }),
+            core::Outcome::Changed { version } => Outcome::Changed(Stored {
+                version,
+                sequence,
+                expires_at,
+                document,
+            }),
+            core::Outcome::Deleted { version } => Outcome::Deleted(Stored {
+                version,
+                sequence,
+                expires_at,
+                document,
+            }),
+            core::Outcome::Unchanged {
+                version,
+                sequence,
+                expires_at,
+            } => Outcome::Unchanged(Stored {
+                version,
+                sequence,
+                expires_at,
+                document,
+            }),
+            core::Outcome::Missing => Outcome::Missing,
+            core::Outcome::Conflict { failed, current } => Outcome::Conflict { failed, current },
+            core::Outcome::PatchFailed(error) => Outcome::PatchFailed(error),
+            core::Outcome::Retry => {
+                unreachable!("`patch` answers a retry itself, and nothing else is retried")
+            }
+        };
+        (outcome, sequence)
+    }
+}
+
+impl Table {
+    /// Sets or clears the timer of `slot`; says whether the wheel changed.
+    pub(crate) fn schedule(&mut self, slot: Slot, expires_at: Option<u64>, now: u64) -> bool {
+        match expires_at {
+            Some(due) => {
+                self.wheel.set(slot.get(), due, now);
+                true
+            }
+            None => !self.wheel.is_empty() && self.wheel.clear(slot.get()),
+        }
+    }
+}

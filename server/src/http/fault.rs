@@ -1,0 +1,186 @@
+//! Everything that can be wrong with a request or refuse it, as data: `kv` and `v1` give it a status and a code.
+
+use super::ttl::TtlError;
+use crate::engine::{Current, FailedCondition, PatchError, Readiness, Refusal};
+use crate::runtime::NotDurable;
+use inflightkv_validation::{JsonError, Violation};
+use std::borrow::Cow;
+
+/// Why a request is not answered as it hoped. `Display` is the sentence that both surfaces show.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Fault {
+    #[error("there is nothing at this path")]
+    UnknownPath,
+    #[error("this path knows {allow}")]
+    MethodNotAllowed { allow: &'static str },
+    #[error("{0}")]
+    KeyEncoding(KeyEncoding),
+    #[error("{0}")]
+    Key(Violation),
+    #[error("the query is not valid percent-encoded UTF-8")]
+    QueryEncoding,
+    #[error("the parameter `{name}` {reason}")]
+    Parameter {
+        name: &'static str,
+        reason: Cow<'static, str>,
+    },
+    #[error("unknown query parameter{}: {}; known here: {}", if names.len() == 1 { "" } else { "s" }, names.join(", "),
+        if known.is_empty() { "none".to_owned() } else { known.join(", ") })]
+    UnknownParameters {
+        names: Vec<String>,
+        known: &'static [&'static str],
+    },
+    #[error("the header {name} {reason}")]
+    Header {
+        name: &'static str,
+        reason: &'static str,
+    },
+    #[error("both Content-Length and Transfer-Encoding were sent; one message has one length")]
+    AmbiguousLength,
+    #[error("the {what} is larger than the limit of {max} bytes")]
+    TooLarge { what: &'static str, max: usize },
+    #[error("the batch has more than the limit of {max} operations")]
+    TooManyOperations { max: usize },
+    #[error("the request target is longer than the limit of {max} bytes")]
+    TargetTooLong { max: usize },
+    #[error("the header block was not complete within {seconds} seconds")]
+    HeaderTimeout { seconds: u64 },
+    #[error("the body was not complete within {seconds} seconds")]
+    BodyTimeout { seconds: u64 },
+    #[error("the body could not be read to its end")]
+    BodyBroken,
+    #[error("the body is empty, a JSON value is expected")]
+    EmptyBody,
+    #[error("the body is not acceptable JSON: {0}")]
+    Json(JsonError),
+    #[error("the media type {found} is not accepted here; accepted: {accepted}")]
+    MediaType {
+        found: String,
+        accepted: &'static str,
+        patch: bool,
+    },
+    #[error("the content coding {found} is not accepted; send the content as it is")]
+    ContentCoding { found: String },
+    #[error("the {algorithm} digest of the body differs from the one in Content-Digest")]
+    DigestMismatch { algorithm: &'static str },
+    #[error("there is no such key")]
+    NotFound,
+    #[error("{}", describe_condition(*failed, *current))]
+    Condition {
+        failed: FailedCondition,
+        current: Option<Current>,
+    },
+    #[error("{0}")]
+    Patch(PatchError),
+    #[error("the stored value is not JSON but {media_type}; it can be read at /v1/kv")]
+    NotJson { media_type: String },
+    #[error("{}", describe_readiness(.0))]
+    NotServing(Readiness),
+    #[error("{}", describe_refusal(.0))]
+    Refused(Refusal),
+    #[error("persistence is off, so no change can be made durable")]
+    PersistenceOff,
+    #[error("the change was applied in memory and is visible, but could not be made durable: {}", .0.reason)]
+    DurabilityFailed(NotDurable),
+    #[error("what was read is not durable and may not become so: {}", .0.reason)]
+    ReadNotDurable(NotDurable),
+    #[error("the cursor is not one that this server gave out since it started")]
+    Cursor,
+    #[error("operation {index}: {reason}")]
+    Operation { index: usize, reason: String },
+    #[error("the batch is malformed: {reason}")]
+    Batch { reason: String },
+    #[error("{0}")]
+    Snapshot(crate::engine::CheckpointError),
+    #[error("{reason}")]
+    Internal { reason: String },
+    #[error("the server has as many connections as it takes")]
+    TooManyConnections,
+}
+
+/// What is wrong with a key before any rule about keys is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum KeyEncoding {
+    #[error("the key has a `%` that is not followed by two hexadecimal digits")]
+    Percent,
+    #[error("the key is not UTF-8 after percent-decoding")]
+    NotUtf8,
+}
+
+impl Fault {
+    pub(crate) fn ttl(error: TtlError) -> Self {
+        Self::Parameter {
+            name: "ttl",
+            reason: error.to_string().into(),
+        }
+    }
+
+    /// Whether the connection has to end after the answer: what follows on it cannot be trusted to be a request.
+    pub(crate) fn closes(&self) -> bool {
+        matches!(
+            self,
+            Self::AmbiguousLength
+                | Self::TooLarge { .. }
+                | Self::TargetTooLong { .. }
+                | Self::HeaderTimeout { .. }
+                | Self::BodyTimeout { .. }
+                | Self::BodyBroken
+                | Self::TooManyConnections
+        )
+    }
+
+    /// Seconds after which to try again, when that can help.
+    pub(crate) fn retry_after(&self) -> Option<&'static str> {
+        match self {
+            Self::NotServing(_) | Self::Refused(_) | Self::TooManyConnections => Some("1"),
+            Self::DurabilityFailed(cause) | Self::ReadNotDurable(cause) if cause.disk_full => {
+                Some("1")
+            }
+            _ => None,
+        }
+    }
+}
+
+fn describe_condition(failed: FailedCondition, current: Option<Current>) -> String {
+    match (failed, current) {
+        (FailedCondition::Version, None) => {
+            "the key does not exist, ifVersion names a version of it".to_owned()
+        }
+        (FailedCondition::Version, Some(current)) => {
+            format!(
+                "ifVersion does not hold, the current version is {}",
+                current.version
+            )
+        }
+        (FailedCondition::NoneMatch, _) => {
+            "If-None-Match does not hold, the key exists as named".to_owned()
+        }
+        (_, None) => "If-Match does not hold, the key does not exist".to_owned(),
+        (_, Some(_)) => "If-Match does not hold, the value has changed".to_owned(),
+    }
+}
+
+pub(crate) fn describe_readiness(readiness: &Readiness) -> String {
+    match readiness {
+        Readiness::Recovering(progress) => {
+            format!(
+                "the store is recovering ({}), {} of {} bytes",
+                progress.phase, progress.done_bytes, progress.total_bytes
+            )
+        }
+        Readiness::Ready => "the store is ready".to_owned(),
+        Readiness::ReadOnly { reason } => format!("the store takes no writes: {reason}"),
+        Readiness::DiskFull => "the disk is full".to_owned(),
+        Readiness::Stopping => "the server is stopping".to_owned(),
+        Readiness::Failed { reason } => format!("the store could not start: {reason}"),
+    }
+}
+
+fn describe_refusal(refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::NotServing(readiness) => describe_readiness(readiness),
+        Refusal::ReadOnly { reason } => format!("the store takes no writes: {reason}"),
+        Refusal::DiskFull => "the disk is full".to_owned(),
+        Refusal::Backlog => "the log is behind by more than its bound".to_owned(),
+    }
+}

@@ -1,0 +1,207 @@
+//! Every fault as a problem document: the part of `v1` that is a table.
+
+use super::answer::respond;
+use super::body::Body;
+use super::etag;
+use super::fault::Fault;
+use super::media::PATCH_TYPES;
+use super::problem::{Member, Problem};
+use crate::engine::{CheckpointError, PatchError, Readiness, Refusal};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+};
+use http::{Response, StatusCode};
+use inflightkv_validation::{JsonErrorKind, Rule};
+
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// The answer to a fault.
+pub(crate) fn failure(fault: &Fault) -> Response<Body> {
+    let mut headers = HeaderMap::new();
+    match fault {
+        Fault::MethodNotAllowed { allow } => {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        Fault::MediaType { patch: true, .. } => {
+            headers.insert(ACCEPT_PATCH, HeaderValue::from_static(PATCH_TYPES));
+        }
+        Fault::ContentCoding { .. } => {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        _ => {}
+    }
+    if let Some(seconds) = fault.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+    }
+    if fault.closes() {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let problem = problem(fault);
+    if problem.status == StatusCode::NOT_MODIFIED {
+        return respond(problem.status, headers, Body::Empty);
+    }
+    problem.into_response(headers)
+}
+
+/// The answer to a fault as bytes on a connection that ends with it.
+pub(crate) fn last_words(fault: &Fault) -> Vec<u8> {
+    problem(fault).to_http1(fault.retry_after())
+}
+
+/// The status, the code and the members of every fault on this surface.
+pub(crate) fn problem(fault: &Fault) -> Problem {
+    let (status, code) = classify(fault);
+    Problem {
+        status,
+        code,
+        detail: fault.to_string(),
+        members: members(fault),
+    }
+}
+
+fn classify(fault: &Fault) -> (StatusCode, &'static str) {
+    match fault {
+        Fault::UnknownPath => (StatusCode::NOT_FOUND, "UNKNOWN_PATH"),
+        Fault::MethodNotAllowed { .. } => (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED"),
+        Fault::KeyEncoding(_) => (StatusCode::BAD_REQUEST, "INVALID_KEY"),
+        Fault::Key(violation) => match violation.rule {
+            Rule::KeyReserved => (StatusCode::BAD_REQUEST, "RESERVED_KEY"),
+            Rule::KeyTooLong => (StatusCode::URI_TOO_LONG, "KEY_TOO_LONG"),
+            _ => (StatusCode::BAD_REQUEST, "INVALID_KEY"),
+        },
+        Fault::QueryEncoding | Fault::Parameter { .. } => {
+            (StatusCode::BAD_REQUEST, "INVALID_PARAMETER")
+        }
+        Fault::UnknownParameters { .. } => (StatusCode::BAD_REQUEST, "UNKNOWN_PARAMETER"),
+        Fault::Header { .. } => (StatusCode::BAD_REQUEST, "INVALID_HEADER"),
+        Fault::AmbiguousLength => (StatusCode::BAD_REQUEST, "AMBIGUOUS_LENGTH"),
+        Fault::TooLarge { .. } | Fault::TooManyOperations { .. } => {
+            (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE")
+        }
+        Fault::TargetTooLong { .. } => (StatusCode::URI_TOO_LONG, "TARGET_TOO_LONG"),
+        Fault::HeaderTimeout { .. } | Fault::BodyTimeout { .. } => {
+            (StatusCode::REQUEST_TIMEOUT, "TIMEOUT")
+        }
+        Fault::BodyBroken => (StatusCode::BAD_REQUEST, "INVALID_BODY"),
+        Fault::EmptyBody => (StatusCode::BAD_REQUEST, "INVALID_JSON"),
+        Fault::Json(error) => match error.kind() {
+            JsonErrorKind::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE"),
+            _ => (StatusCode::BAD_REQUEST, "INVALID_JSON"),
+        },
+        Fault::MediaType { .. } | Fault::ContentCoding { .. } => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "UNSUPPORTED_MEDIA_TYPE")
+        }
+        Fault::DigestMismatch { .. } => (StatusCode::BAD_REQUEST, "DIGEST_MISMATCH"),
+        Fault::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
+        Fault::Condition { .. } => (StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED"),
+        Fault::Patch(error) => match error {
+            PatchError::Malformed { .. } | PatchError::Unreadable { .. } => {
+                (StatusCode::BAD_REQUEST, "INVALID_PATCH")
+            }
+            PatchError::TooDeep { .. } => (StatusCode::BAD_REQUEST, "INVALID_JSON"),
+            PatchError::TooLarge { .. } | PatchError::TooCostly { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE")
+            }
+            PatchError::TestFailed { .. } => (StatusCode::CONFLICT, "TEST_FAILED"),
+            _ => (StatusCode::CONFLICT, "CONFLICT"),
+        },
+        Fault::NotJson { .. } => (StatusCode::CONFLICT, "CONFLICT"),
+        Fault::NotServing(readiness) => (StatusCode::SERVICE_UNAVAILABLE, not_serving(readiness)),
+        Fault::Refused(refusal) => match refusal {
+            Refusal::NotServing(readiness) => {
+                (StatusCode::SERVICE_UNAVAILABLE, not_serving(readiness))
+            }
+            Refusal::ReadOnly { .. } => (StatusCode::SERVICE_UNAVAILABLE, "READ_ONLY"),
+            Refusal::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE"),
+            Refusal::Backlog => (StatusCode::SERVICE_UNAVAILABLE, "BACKLOG"),
+        },
+        Fault::PersistenceOff => (StatusCode::CONFLICT, "NOT_DURABLE"),
+        Fault::DurabilityFailed(cause) | Fault::ReadNotDurable(cause) => {
+            let status = if cause.disk_full {
+                StatusCode::INSUFFICIENT_STORAGE
+            } else {
+                StatusCode::SERVICE_UNAVAILABLE
+            };
+            (status, "DURABILITY_FAILED")
+        }
+        Fault::Cursor => (StatusCode::BAD_REQUEST, "INVALID_CURSOR"),
+        Fault::Operation { .. } => (StatusCode::BAD_REQUEST, "INVALID_OPERATION"),
+        Fault::Batch { .. } => (StatusCode::BAD_REQUEST, "INVALID_BATCH"),
+        Fault::Snapshot(error) => match error {
+            CheckpointError::PersistenceOff => (StatusCode::CONFLICT, "NOT_DURABLE"),
+            CheckpointError::NotReady { readiness } => {
+                (StatusCode::SERVICE_UNAVAILABLE, not_serving(readiness))
+            }
+            CheckpointError::Aborted { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "SNAPSHOT_ABORTED")
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "SNAPSHOT_FAILED"),
+        },
+        Fault::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
+        Fault::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_CONNECTIONS"),
+    }
+}
+
+fn not_serving(readiness: &Readiness) -> &'static str {
+    match readiness {
+        Readiness::ReadOnly { .. } => "READ_ONLY",
+        _ => "NOT_READY",
+    }
+}
+
+fn members(fault: &Fault) -> Vec<(&'static str, Member)> {
+    match fault {
+        Fault::Condition {
+            current: Some(current),
+            ..
+        } => {
+            vec![
+                ("currentVersion", Member::Number(current.version)),
+                ("currentEtag", Member::Text(etag::text(current.sequence))),
+            ]
+        }
+        Fault::TooLarge { max, .. }
+        | Fault::TooManyOperations { max }
+        | Fault::TargetTooLong { max } => {
+            vec![("limit", Member::Number(*max as u64))]
+        }
+        Fault::Json(error) => {
+            let mut members = vec![("offset", Member::Number(error.offset() as u64))];
+            if let JsonErrorKind::TooDeep { max } = error.kind() {
+                members.push(("limit", Member::Number((*max).into())));
+            }
+            members
+        }
+        Fault::Key(violation) => vec![
+            ("rule", Member::Text(violation.rule.code().to_owned())),
+            ("found", Member::Text(violation.found.clone().into_owned())),
+            (
+                "allowed",
+                Member::Text(violation.allowed.clone().into_owned()),
+            ),
+        ],
+        Fault::Parameter { name, .. } => vec![("parameter", Member::Text((*name).to_owned()))],
+        Fault::UnknownParameters { names, .. } => {
+            vec![("parameters", Member::Texts(names.clone()))]
+        }
+        Fault::MethodNotAllowed { allow } => {
+            vec![(
+                "allow",
+                Member::Texts(allow.split(", ").map(str::to_owned).collect()),
+            )]
+        }
+        Fault::Operation { index, .. } => vec![("index", Member::Number(*index as u64))],
+        Fault::Patch(PatchError::TooLarge { max, .. }) => {
+            vec![("limit", Member::Number(*max as u64))]
+        }
+        Fault::Patch(
+            PatchError::TestFailed { index, path } | PatchError::PathMissing { index, path },
+        ) => {
+            vec![
+                ("operation", Member::Number(*index as u64)),
+                ("pointer", Member::Text(path.clone())),
+            ]
+        }
+        _ => Vec::new(),
+    }
+}

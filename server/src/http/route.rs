@@ -1,0 +1,227 @@
+//! Method and raw path to endpoint: the only list of paths. `openapi.json` is compared with it by a test.
+
+use super::traffic::Surface;
+use http::Method;
+
+/// Everything that can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    KvKey,
+    KvKeys,
+    ClusterRoute,
+    Actuator,
+    V1Key,
+    V1Keys,
+    V1Batch,
+    Stats,
+    Snapshot,
+    Snapshots,
+    Live,
+    Ready,
+    Startup,
+    OpenApi,
+}
+
+/// The path prefixes behind which a key follows.
+const V1_KEY: &str = "/v1/kv/";
+const KV_KEY: &str = "/kv/";
+const CLUSTER_ROUTE: &str = "/api/cluster/route/";
+
+impl Endpoint {
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 14] = [
+        Self::KvKey,
+        Self::KvKeys,
+        Self::ClusterRoute,
+        Self::Actuator,
+        Self::V1Key,
+        Self::V1Keys,
+        Self::V1Batch,
+        Self::Stats,
+        Self::Snapshot,
+        Self::Snapshots,
+        Self::Live,
+        Self::Ready,
+        Self::Startup,
+        Self::OpenApi,
+    ];
+
+    /// The endpoint at a raw path, and where in the path its key begins (the path's end when it has none).
+    pub(crate) fn find(path: &str) -> Option<(Self, usize)> {
+        // The hot ones first.
+        for (prefix, endpoint) in [
+            (V1_KEY, Self::V1Key),
+            (KV_KEY, Self::KvKey),
+            (CLUSTER_ROUTE, Self::ClusterRoute),
+        ] {
+            if path.starts_with(prefix) {
+                return Some((endpoint, prefix.len()));
+            }
+        }
+        let endpoint = match path {
+            "/kv" => Self::KvKeys,
+            "/v1/keys" => Self::V1Keys,
+            "/v1/batch" => Self::V1Batch,
+            "/v1/admin/stats" => Self::Stats,
+            "/v1/admin/snapshot" => Self::Snapshot,
+            "/v1/admin/snapshots" => Self::Snapshots,
+            "/health/live" => Self::Live,
+            "/health/ready" => Self::Ready,
+            "/health/startup" => Self::Startup,
+            "/actuator/health" => Self::Actuator,
+            "/openapi.json" => Self::OpenApi,
+            _ => return None,
+        };
+        Some((endpoint, path.len()))
+    }
+
+    /// The path as OpenAPI writes it.
+    #[cfg(test)]
+    pub(crate) fn template(self) -> &'static str {
+        match self {
+            Self::KvKey => "/kv/{key}",
+            Self::KvKeys => "/kv",
+            Self::ClusterRoute => "/api/cluster/route/{key}",
+            Self::Actuator => "/actuator/health",
+            Self::V1Key => "/v1/kv/{key}",
+            Self::V1Keys => "/v1/keys",
+            Self::V1Batch => "/v1/batch",
+            Self::Stats => "/v1/admin/stats",
+            Self::Snapshot => "/v1/admin/snapshot",
+            Self::Snapshots => "/v1/admin/snapshots",
+            Self::Live => "/health/live",
+            Self::Ready => "/health/ready",
+            Self::Startup => "/health/startup",
+            Self::OpenApi => "/openapi.json",
+        }
+    }
+
+    /// The methods it knows, as the `Allow` field lists them.
+    pub(crate) fn allow(self) -> &'static str {
+        match self {
+            Self::KvKey | Self::V1Key => "GET, HEAD, PUT, PATCH, DELETE",
+            Self::V1Batch | Self::Snapshot => "POST",
+            _ => "GET, HEAD",
+        }
+    }
+
+    pub(crate) fn allows(self, method: &Method) -> bool {
+        self.allow()
+            .split(", ")
+            .any(|allowed| allowed == method.as_str())
+    }
+
+    pub(crate) fn surface(self) -> Surface {
+        match self {
+            Self::KvKey | Self::KvKeys | Self::ClusterRoute => Surface::Kv,
+            Self::V1Key
+            | Self::V1Keys
+            | Self::V1Batch
+            | Self::Stats
+            | Self::Snapshot
+            | Self::Snapshots => Surface::V1,
+            Self::Actuator | Self::Live | Self::Ready | Self::Startup | Self::OpenApi => {
+                Surface::Other
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_template_leads_to_its_endpoint() {
+        for endpoint in Endpoint::ALL {
+            let path = endpoint.template().replace("{key}", "some/key");
+            let (found, start) = Endpoint::find(&path).expect("a known path");
+            assert_eq!(found, endpoint);
+            assert!(
+                path[start..].is_empty() || &path[start..] == "some/key",
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn other_paths_lead_nowhere() {
+        for path in [
+            "",
+            "*",
+            "/",
+            "/v1",
+            "/v1/kv",
+            "/v1/keys/",
+            "/KV/a",
+            "/kvs",
+            "/v2/kv/a",
+            "/health",
+            "//kv/a",
+        ] {
+            assert_eq!(Endpoint::find(path), None, "{path}");
+        }
+        // An empty key is a mistake in the key, not an unknown path.
+        assert_eq!(Endpoint::find("/kv/"), Some((Endpoint::KvKey, 4)));
+    }
+
+    /// The document and the routes name the same operations.
+    #[test]
+    fn the_openapi_document_has_exactly_these_routes() {
+        let document: serde_json::Value =
+            serde_json::from_str(super::super::health::OPENAPI).expect("valid JSON");
+        assert_eq!(document["openapi"], "3.1.0");
+        let mut written = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().expect("paths") {
+            for (method, operation) in item.as_object().expect("a path item") {
+                if method == "parameters" {
+                    continue;
+                }
+                assert!(
+                    operation["responses"]
+                        .as_object()
+                        .is_some_and(|all| !all.is_empty()),
+                    "{method} {path}"
+                );
+                assert!(operation["operationId"].is_string(), "{method} {path}");
+                written.insert(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+        let routed: BTreeSet<String> = Endpoint::ALL
+            .into_iter()
+            .flat_map(|endpoint| {
+                endpoint
+                    .allow()
+                    .split(", ")
+                    .map(move |method| format!("{method} {}", endpoint.template()))
+            })
+            // HEAD is GET without its content, and is only spelt out where the contract does.
+            .filter(|operation| {
+                !operation.starts_with("HEAD ") || operation.ends_with(" /v1/kv/{key}")
+            })
+            .collect();
+        assert_eq!(written, routed);
+    }
+
+    /// Every reference in the document leads somewhere.
+    #[test]
+    fn the_openapi_document_has_no_dangling_reference() {
+        fn walk(value: &serde_json::Value, root: &serde_json::Value) {
+            match value {
+                serde_json::Value::Object(members) => {
+                    if let Some(serde_json::Value::String(reference)) = members.get("$ref") {
+                        let pointer = reference.strip_prefix('#').expect("a local reference");
+                        assert!(root.pointer(pointer).is_some(), "{reference}");
+                    }
+                    members.values().for_each(|value| walk(value, root));
+                }
+                serde_json::Value::Array(items) => items.iter().for_each(|value| walk(value, root)),
+                _ => {}
+            }
+        }
+        let document: serde_json::Value =
+            serde_json::from_str(super::super::health::OPENAPI).expect("valid JSON");
+        walk(&document, &document);
+    }
+}

@@ -1,0 +1,125 @@
+//! What the store tells of itself, as JSON.
+
+use super::fault::describe_readiness;
+use crate::engine::{DiskListing, PartitionReport, Readiness, RecoveryReport, Stats, WalStats};
+use inflightkv_core::PartitionStats;
+use serde_json::{Map, Value, json};
+
+/// The store in numbers.
+pub(crate) fn document(stats: &Stats) -> Value {
+    json!({
+        "readiness": readiness(&stats.readiness),
+        "sequence": stats.sequence.get(),
+        "durableSequence": stats.durable_sequence.get(),
+        "total": with(&stats.total, &[]),
+        "timerBytes": stats.timer_bytes,
+        "expired": stats.expired,
+        "expiryLagMaxMs": stats.expiry_lag_max_ms,
+        "patchRetries": stats.patch_retries,
+        "wal": stats.wal.as_ref().map(wal),
+        "recovery": stats.recovery.as_ref().map(recovery),
+        "partitions": stats.partitions.iter().map(partition).collect::<Vec<_>>(),
+    })
+}
+
+fn readiness(readiness: &Readiness) -> Value {
+    let state = match readiness {
+        Readiness::Recovering(_) => "recovering",
+        Readiness::Ready => "ready",
+        Readiness::ReadOnly { .. } => "readOnly",
+        Readiness::DiskFull => "diskFull",
+        Readiness::Stopping => "stopping",
+        Readiness::Failed { .. } => "failed",
+    };
+    json!({ "state": state, "reason": describe_readiness(readiness) })
+}
+
+fn partition(report: &PartitionReport) -> Value {
+    with(
+        &report.stats,
+        &[("index", report.index), ("home", report.home)],
+    )
+}
+
+fn with(stats: &PartitionStats, more: &[(&str, usize)]) -> Value {
+    let mut members: Map<String, Value> = more
+        .iter()
+        .map(|(name, number)| ((*name).to_owned(), (*number).into()))
+        .collect();
+    for (name, number) in [
+        ("entries", stats.entries),
+        ("expiring", stats.expiring),
+        ("entryBytes", stats.entry_bytes),
+        ("tableBytes", stats.table_bytes),
+        ("frozenBytes", stats.frozen_bytes),
+        ("tombstoneBytes", stats.tombstone_bytes),
+    ] {
+        members.insert(name.to_owned(), number.into());
+    }
+    members.into()
+}
+
+fn wal(stats: &WalStats) -> Value {
+    json!({
+        "segments": stats.segments,
+        "bytes": stats.bytes,
+        "appends": stats.appends,
+        "appendedBytes": stats.appended_bytes,
+        "queueBytes": stats.queue_bytes,
+        "frames": stats.frames,
+        "syncs": stats.syncs,
+        "syncMicrosSum": stats.sync_us_sum,
+        "syncMicrosMax": stats.sync_us_max,
+        "rotations": stats.rotations,
+        "retired": stats.retired,
+    })
+}
+
+fn recovery(report: &RecoveryReport) -> Value {
+    json!({
+        "snapshot": report.snapshot,
+        "entries": report.entries,
+        "records": report.records,
+        "lastSequence": report.last_sequence,
+        "durationMs": report.duration_ms,
+    })
+}
+
+/// Snapshots and segments on disk; none of either for a store in memory.
+pub(crate) fn listing(listing: &DiskListing) -> Value {
+    let snapshots: Vec<Value> = listing
+        .snapshots
+        .iter()
+        .map(|snapshot| {
+            let mut document = json!({
+                "id": snapshot.id,
+                "kind": if snapshot.full { "full" } else { "incremental" },
+                "parent": snapshot.parent,
+                "cut": snapshot.cut,
+                "entries": snapshot.entries,
+                "tombstones": snapshot.tombstones,
+                "bytes": snapshot.bytes,
+                "createdAtMs": snapshot.created_at_ms,
+            });
+            if let Some(damage) = &snapshot.damage {
+                document = json!({ "id": snapshot.id, "damage": damage });
+            }
+            document
+        })
+        .collect();
+    let segments: Vec<Value> = listing
+        .segments
+        .iter()
+        .map(|segment| {
+            json!({
+                "number": segment.number,
+                "firstSequence": segment.first_sequence,
+                "lastSequence": segment.last_sequence,
+                "bytes": segment.bytes,
+                "sealed": segment.sealed,
+                "createdAtMs": segment.created_at_ms,
+            })
+        })
+        .collect();
+    json!({ "snapshots": snapshots, "segments": segments })
+}

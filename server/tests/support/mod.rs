@@ -1,0 +1,340 @@
+//! A server in a process of its own, and a client that sees every byte of an answer.
+#![allow(dead_code, reason = "each suite uses the part it needs")]
+
+use rustix::process::{Pid, Signal, kill_process};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for an answer before it takes the server for hung.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server; killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts one in memory on a free port, with `flags` added.
+    pub(crate) fn start(flags: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_inflightkv"));
+        for (name, _) in std::env::vars_os()
+            .filter(|(name, _)| name.to_string_lossy().starts_with("INFLIGHTKV_"))
+        {
+            command.env_remove(name);
+        }
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--log-level", "warn"])
+            .args(flags)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the server starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("standard output is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the server announces itself");
+        let address = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .expect("the announcement names the address");
+        Self {
+            address: address.parse().expect("an address"),
+            child,
+        }
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// One request on a connection of its own. `request` is a method and a target, and, on further lines, fields.
+    pub(crate) fn ask(&self, request: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.connect().ask(request, body)
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .expect("the process lives");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a resident size");
+        line.split_whitespace()
+            .nth(1)
+            .expect("a number")
+            .parse::<usize>()
+            .expect("kibibytes")
+            * 1024
+    }
+
+    /// Asks it to end.
+    pub(crate) fn signal(&self) {
+        let process = Pid::from_child(&self.child);
+        kill_process(process, Signal::TERM).expect("the process lives");
+    }
+
+    /// Asks it to end, and waits until it has; whether it ended well.
+    pub(crate) fn terminate(mut self) -> bool {
+        self.signal();
+        self.child.wait().expect("the server ends").success()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    unread: Vec<u8>,
+}
+
+/// An answer, byte for byte but for the order of its fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of the field `name` (in lower case), if it is there once.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let mut values = self.fields.iter().filter(|(known, _)| known == name);
+        let value = values.next().map(|(_, value)| value.as_str());
+        assert!(values.next().is_none(), "{name} is there twice: {self:?}");
+        value
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("the body is UTF-8")
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn etag(&self) -> &str {
+        self.field("etag")
+            .unwrap_or_else(|| panic!("no ETag: {self:?}"))
+    }
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server accepts connections");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        stream
+            .set_write_timeout(Some(PATIENCE))
+            .expect("a timeout can be set");
+        stream.set_nodelay(true).expect("a connected socket");
+        Self {
+            stream,
+            unread: Vec::new(),
+        }
+    }
+
+    /// Sends bytes as they are; an error when the server has closed the connection.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Sends what is taken within `time`; how much that was.
+    pub(crate) fn send_within(&mut self, bytes: &[u8], time: Duration) -> usize {
+        self.stream
+            .set_write_timeout(Some(time))
+            .expect("a timeout can be set");
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.stream.write(&bytes[sent..]) {
+                Ok(more) => sent += more,
+                Err(_) => break,
+            }
+        }
+        sent
+    }
+
+    /// Says that no more is coming.
+    pub(crate) fn end(&self) {
+        // The server may have closed the connection already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Spells a request out and sends it.
+    pub(crate) fn request(&mut self, request: &str, body: impl AsRef<[u8]>) {
+        let body = body.as_ref();
+        let mut lines = request.lines();
+        let mut head = format!(
+            "{} HTTP/1.1\r\nHost: test\r\n",
+            lines.next().expect("a method and a target")
+        );
+        for line in lines {
+            write!(head, "{}\r\n", line.trim()).expect("writing to a string");
+        }
+        if !body.is_empty() || request.starts_with('P') {
+            write!(head, "Content-Length: {}\r\n", body.len()).expect("writing to a string");
+        }
+        head.push_str("\r\n");
+        let mut bytes = head.into_bytes();
+        bytes.extend_from_slice(body);
+        self.send(&bytes).expect("the request is taken");
+    }
+
+    /// Sends a request and reads its answer.
+    pub(crate) fn ask(&mut self, request: &str, body: impl AsRef<[u8]>) -> Answer {
+        self.request(request, body);
+        self.answer(request.starts_with("HEAD"))
+            .unwrap_or_else(|| panic!("closed without an answer to {request}"))
+    }
+
+    /// The next answer; `None` when the connection ends instead. Interim answers are passed over.
+    pub(crate) fn answer(&mut self, to_head: bool) -> Option<Answer> {
+        loop {
+            let answer = self.any_answer(to_head)?;
+            if answer.status >= 200 {
+                return Some(answer);
+            }
+        }
+    }
+
+    /// The next answer, also an interim one.
+    pub(crate) fn any_answer(&mut self, to_head: bool) -> Option<Answer> {
+        let head = loop {
+            if let Some(end) = find(&self.unread, b"\r\n\r\n") {
+                let rest = self.unread.split_off(end + 4);
+                break String::from_utf8(std::mem::replace(&mut self.unread, rest))
+                    .expect("heads are ASCII");
+            }
+            if !self.more() {
+                assert!(
+                    self.unread.is_empty(),
+                    "an answer was cut off: {:?}",
+                    String::from_utf8_lossy(&self.unread)
+                );
+                return None;
+            }
+        };
+        let mut lines = head.lines();
+        let status = lines
+            .next()
+            .and_then(|line| line.strip_prefix("HTTP/1.1 "))
+            .expect("a status line");
+        let status: u16 = status[..3].parse().expect("three digits");
+        let fields: Vec<(String, String)> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let field = |name| {
+            fields
+                .iter()
+                .find(|(known, _)| known == name)
+                .map(|(_, value)| value.as_str())
+        };
+        let body = if to_head || status < 200 || status == 204 || status == 304 {
+            Vec::new()
+        } else if field("transfer-encoding") == Some("chunked") {
+            self.chunks()
+        } else {
+            let len = field("content-length")
+                .expect("a length")
+                .parse()
+                .expect("a number");
+            self.bytes(len)
+        };
+        Some(Answer {
+            status,
+            fields,
+            body,
+        })
+    }
+
+    /// Whether the server closes the connection without another byte.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.unread.is_empty() && !self.more()
+    }
+
+    /// Everything up to the end of the connection.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        while self.more() {}
+        std::mem::take(&mut self.unread)
+    }
+
+    fn chunks(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let end = loop {
+                if let Some(end) = find(&self.unread, b"\r\n") {
+                    break end;
+                }
+                assert!(self.more(), "a chunked answer was cut off");
+            };
+            let line = self.bytes(end + 2);
+            let len = usize::from_str_radix(std::str::from_utf8(&line[..end]).expect("ASCII"), 16)
+                .expect("a length");
+            let chunk = self.bytes(len + 2);
+            if len == 0 {
+                return body;
+            }
+            body.extend_from_slice(&chunk[..len]);
+        }
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        while self.unread.len() < len {
+            assert!(self.more(), "an answer was cut off");
+        }
+        let rest = self.unread.split_off(len);
+        std::mem::replace(&mut self.unread, rest)
+    }
+
+    /// Reads on; false at the end.
+    fn more(&mut self) -> bool {
+        let mut buffer = [0; 65_536];
+        match self.stream.read(&mut buffer) {
+            Ok(read) => {
+                self.unread.extend_from_slice(&buffer[..read]);
+                read > 0
+            }
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+                ) =>
+            {
+                false
+            }
+            Err(error) => panic!("no answer within {PATIENCE:?}: {error}"),
+        }
+    }
+}
+
+/// Waits until `done`, or fails.
+pub(crate) fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not happen within {PATIENCE:?}"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|window| window == needle)
+}

@@ -1,0 +1,126 @@
+//! The bytes, as `FORMAT.md` lays them out: encoding and decoding, no files and no clocks.
+
+pub(crate) mod entry;
+pub(crate) mod manifest;
+pub(crate) mod part;
+
+/// The version that is written, and the newest that is read.
+pub(crate) const VERSION: u16 = 1;
+
+/// Something in a decoded piece that is not as it must be. The reader knows which file the piece is
+/// from and where it began, and makes it a [`Damage`](crate::Damage).
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Mismatch {
+    /// Where in the piece.
+    pub(crate) offset: usize,
+    pub(crate) expected: String,
+    pub(crate) found: String,
+}
+
+impl Mismatch {
+    pub(crate) fn new(
+        offset: usize,
+        expected: impl std::fmt::Display,
+        found: impl std::fmt::Display,
+    ) -> Self {
+        Self {
+            offset,
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+}
+
+/// What comes of decoding a piece that carries the format's version.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum VersionedError {
+    Mismatch(Mismatch),
+    /// The checksum holds, so the version is what was written.
+    Newer {
+        version: u16,
+    },
+}
+
+impl From<Mismatch> for VersionedError {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Mismatch(mismatch)
+    }
+}
+
+/// `found` must equal `expected`; `what` names it in the message.
+pub(crate) fn same<T: PartialEq + Copy + std::fmt::Display>(
+    offset: usize,
+    what: &str,
+    expected: T,
+    found: T,
+) -> Result<(), Mismatch> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Mismatch::new(
+        offset,
+        format_args!("{what} {expected}"),
+        found,
+    ))
+}
+
+/// The checksum stored at `offset` must be that of `bytes`.
+pub(crate) fn same_crc(offset: usize, stored: u32, bytes: &[u8]) -> Result<(), Mismatch> {
+    let computed = crc32fast::hash(bytes);
+    if computed == stored {
+        return Ok(());
+    }
+    Err(Mismatch::new(
+        offset,
+        format_args!("bytes with the crc32 {stored:08x} that is stored"),
+        format_args!("bytes with the crc32 {computed:08x}"),
+    ))
+}
+
+/// Fields that a later version may use are written as zero.
+pub(crate) fn zero(offset: usize, bytes: &[u8]) -> Result<(), Mismatch> {
+    match bytes.iter().position(|&byte| byte != 0) {
+        None => Ok(()),
+        Some(at) => Err(Mismatch::new(
+            offset + at,
+            "a reserved byte of 0",
+            bytes[at],
+        )),
+    }
+}
+
+pub(crate) fn magic(offset: usize, expected: &[u8], found: &[u8]) -> Result<(), Mismatch> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(Mismatch::new(
+        offset,
+        format_args!("the magic {:?}", expected.escape_ascii().to_string()),
+        format_args!("{:?}", found.escape_ascii().to_string()),
+    ))
+}
+
+// The readers of fields: their offsets are constants inside pieces whose length is known, so an index
+// out of bounds would be a mistake of this crate, found by its first test, not something in a file.
+
+pub(crate) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[at..at + N]);
+    array
+}
+
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes(array_at(bytes, at))
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(array_at(bytes, at))
+}
+
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(array_at(bytes, at))
+}
+
+pub(crate) fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
+    bytes[at..at + field.len()].copy_from_slice(field);
+}

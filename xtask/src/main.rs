@@ -1,0 +1,50 @@
+//! Development commands: `cargo xtask tidy`, `ci`, `fuzz` and `bench`. Each is a check that anyone can run.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod fuzz;
+mod shell;
+mod tidy;
+
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use crate::shell::Failure;
+
+/// Development commands of InFlightKv.
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask", max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Read the tree: layers, opening words, formats with their documents, leftovers
+    Tidy,
+    /// Run what every change has to pass (.ci/run)
+    Ci,
+    /// Simulate crashes and power cuts from generated histories
+    Fuzz(fuzz::Options),
+    /// Compare with the bare server and Redis, or check the recorded limits
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let root = shell::root();
+    let result = match Cli::parse().task {
+        Task::Tidy => tidy::run(&root),
+        Task::Ci => shell::run(Command::new("bash").arg(".ci/run").current_dir(&root)),
+        Task::Fuzz(options) => fuzz::run(&root, &options),
+        Task::Bench(options) => bench::run(&root, &options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(sentence)) => {
+            eprintln!("cargo xtask: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}

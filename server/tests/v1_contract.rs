@@ -802,7 +802,7 @@ fn durable_writes_snapshots_and_a_restart() {
             u64::from(status == 204),
         );
         assert_eq!(
-            ask(&server, "PUT /kv/c", &format!("\"{mode}\""), 200).json()["error"],
+            ask(&server, "PUT /kv/c", format!("\"{mode}\""), 200).json()["error"],
             Value::Null
         );
         ask(&server, "GET /v1/kv/b", "", 200);

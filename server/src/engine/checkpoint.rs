@@ -486,7 +486,7 @@ impl Checkpointer {
         let plan = Plan {
             store_id,
             id,
-            parent: parent.clone(),
+            parent,
             cut: ticket.sequence.get(),
             created_at_ms: now,
             partitions: u32::try_from(shared.partitions.count()).unwrap_or(u32::MAX),
@@ -573,7 +573,7 @@ impl Checkpointer {
         let outcome = written.map(|manifest| {
             for partition in 0..shared.partitions.count() {
                 shared.partitions.with(partition, |table| {
-                    table.partition.forget_tombstones(walk.cut)
+                    table.partition.forget_tombstones(walk.cut);
                 });
             }
             let segments_retired = retire(persistence, log, &manifest);
@@ -713,7 +713,7 @@ fn retire(persistence: &Persistence, log: &inflightkv_wal::Wal, manifest: &Manif
         return 0;
     }
     match log.retire_below(inflightkv_wal::Lsn::new(manifest.cut)) {
-        Ok(retired) => retired.segments as u64,
+        Ok(retired) => retired.segments,
         Err(error) => {
             tracing::warn!(%error, "log segments that the snapshot covers could not be removed");
             0

@@ -88,7 +88,7 @@ impl Parameters {
             "ifVersion" => {
                 self.if_version = Some(
                     version(&value).ok_or_else(|| bad(name, "must be an integer, -1 or more"))?,
-                )
+                );
             }
             "ttl" => self.ttl = Some(ttl::parse(&value).map_err(Fault::ttl)?),
             "keepTtl" => self.keep_ttl = boolean(name, &value)?,

@@ -104,7 +104,7 @@ impl Gate {
         loop {
             match self.0.lane.admit() {
                 Err(Refusal::Backlog) if Instant::now() < deadline => {
-                    tokio::time::sleep(ROOM_POLL).await
+                    tokio::time::sleep(ROOM_POLL).await;
                 }
                 answer => return answer,
             }

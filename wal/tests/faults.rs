@@ -126,7 +126,11 @@ fn power_cuts_at_any_moment_lose_nothing_durable_and_invent_nothing() {
             if rng.u8(0..3) == 0 {
                 disk.power_off_at(disk.ops() + rng.u64(0..8));
                 let _ = recover(&disk, RecoveryMode::Strict, snapshot);
-                disk = disk.after_power_cut(&mut rng, keep);
+                if rng.bool() {
+                    disk.restart_process();
+                } else {
+                    disk = disk.after_power_cut(&mut rng, keep);
+                }
             }
             let (found, outcome) = recover(&disk, RecoveryMode::Strict, snapshot)
                 .unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -155,7 +159,7 @@ fn power_cuts_at_any_moment_lose_nothing_durable_and_invent_nothing() {
             disk.power_off_at(disk.ops() + rng.u64(0..150));
             let next = outcome.seen_lsn.get() + 1 + jump;
             if let Ok((wal, mut writer)) = resume(&disk, &outcome, options, jump) {
-                // Only what this run made durable counts, on top of what was found.
+                // What was replayed is served, so it counts as durable from now on.
                 durable = Lsn::new(last);
                 let mut now = 1;
                 for (step, lsn) in (0..rng.u64(0..200)).zip(next..) {
@@ -181,9 +185,30 @@ fn power_cuts_at_any_moment_lose_nothing_durable_and_invent_nothing() {
                     durable = wal.high_watermark();
                 }
             }
-            disk = disk.after_power_cut(&mut rng, keep);
+            // A killed process leaves everything to the next one, which must not take it for durable.
+            if rng.u8(0..3) == 0 {
+                disk.restart_process();
+            } else {
+                disk = disk.after_power_cut(&mut rng, keep);
+            }
         }
     }
+}
+
+/// What a killed process wrote is in the page cache. Once it was replayed it is served, so it has to be durable.
+#[test]
+fn what_a_killed_process_left_is_durable_once_it_was_replayed() {
+    let disk = Disk::new();
+    let options = Options {
+        sync: SyncMode::Os,
+        ..small()
+    };
+    let (wal, mut writer) = fresh(&disk, options);
+    Change::put(1, "a", b"1").append(&wal, 0);
+    writer.round(1);
+    assert_eq!(recover(&disk, RecoveryMode::Strict, 0).unwrap().0.len(), 1);
+    let after = disk.after_power_cut(&mut fastrand::Rng::with_seed(1), 0);
+    assert_eq!(recover(&after, RecoveryMode::Strict, 0).unwrap().0.len(), 1);
 }
 
 #[test]

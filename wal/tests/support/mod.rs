@@ -83,6 +83,11 @@ impl Disk {
         self.state.lock().unwrap().fault = Some(Fault::PowerOff(op));
     }
 
+    /// The process was killed and a new one begins: nothing fails any more, and nothing is lost yet.
+    pub(crate) fn restart_process(&self) {
+        self.state.lock().unwrap().fault = None;
+    }
+
     pub(crate) fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().unwrap().capacity = bytes;
     }
@@ -135,14 +140,21 @@ impl Disk {
     pub(crate) fn after_power_cut(&self, rng: &mut fastrand::Rng, keep: u32) -> Disk {
         let state = self.state.lock().unwrap();
         let mut names = state.durable_names.clone();
-        // A journal keeps the order of names, so what survives is a prefix.
+        // A journal keeps the order of names, so that a prefix survives; without one it may be any of them.
+        let is_ordered = rng.bool();
         let kept = match keep {
             0 => 0,
             100 => state.pending_names.len(),
             _ => rng.usize(0..=state.pending_names.len()),
         };
-        for op in &state.pending_names[..kept] {
-            apply_name(&mut names, op);
+        for (index, op) in state.pending_names.iter().enumerate() {
+            let survives = match is_ordered {
+                true => index < kept,
+                false => rng.u32(0..100) < keep,
+            };
+            if survives {
+                apply_name(&mut names, op);
+            }
         }
         let after = Disk::new();
         for (name, id) in names {

@@ -42,7 +42,7 @@ pub enum DecodeError {
 
 /// A number on disk that names no codec of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("codec number {number} is unknown, expected 0 (plain) or 1 (lz4)")]
+#[error("codec number {number} is unknown, expected 0 (plain), 1 (lz4), 2 (snappy) or 3 (zstd)")]
 pub struct UnknownCodec {
     /// The number found.
     pub number: u8,

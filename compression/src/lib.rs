@@ -6,7 +6,7 @@
 //!
 //! It is not a container format and not a checksum: bytes that were changed on the way may come
 //! back as other bytes of the same length. Integrity belongs to the file or the entry around them.
-//! Nothing here starts a thread, reads a clock or keeps state between calls.
+//! Nothing here starts a thread or reads a clock, and no call depends on another.
 //!
 //! # Promises
 //! - What was compressed comes back byte for byte, whatever the bytes.
@@ -15,18 +15,22 @@
 //!   before memory is spent on it.
 //!
 //! # Reading order
-//! `codec` (the trait, the ids), `plain`, `lz4`; `error` for what can go wrong.
+//! `codec` (the trait, the ids), `plain`, `lz4`, `snappy`, `zstd`; `error` for what can go wrong.
 #![forbid(unsafe_code)]
 
 mod codec;
 mod error;
 mod lz4;
 mod plain;
+mod snappy;
+mod zstd;
 
 pub use codec::{Codec, CodecId, codec};
 pub use error::{DecodeError, UnknownCodec};
 pub use lz4::Lz4;
 pub use plain::Plain;
+pub use snappy::Snappy;
+pub use zstd::{ZSTD_LEVEL, Zstd};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,6 +1,6 @@
 //! One suite for every codec: round trips, appending, hostile input, bounded memory.
 
-use inflightkv_compression::{Codec, CodecId, DecodeError, codec};
+use inflightkv_compression::{Codec, CodecId, DecodeError, Zstd, codec};
 use proptest::prelude::*;
 
 fn every_codec() -> impl Iterator<Item = &'static dyn Codec> {
@@ -55,15 +55,34 @@ fn incompressible_bytes_come_back() {
 }
 
 #[test]
-fn lz4_makes_json_smaller() {
+fn json_gets_smaller() {
     let raw = json_like(500);
-    let stored = compressed(codec(CodecId::Lz4), &raw);
-    assert!(
-        stored.len() * 2 < raw.len(),
-        "{} of {}",
-        stored.len(),
-        raw.len()
-    );
+    for codec in every_codec().filter(|codec| codec.id() != CodecId::Plain) {
+        let stored = compressed(codec, &raw);
+        assert!(
+            stored.len() * 2 < raw.len(),
+            "{}: {} of {}",
+            codec.id(),
+            stored.len(),
+            raw.len()
+        );
+    }
+}
+
+/// Whatever the level, what it makes is read by the codec of the id.
+#[test]
+fn every_level_of_zstd_is_read_by_one() {
+    let raw = json_like(200);
+    for level in [i32::MIN, -5, 0, 1, 9, 19, 22, i32::MAX] {
+        let zstd = Zstd::with_level(level);
+        assert!((1..=19).contains(&zstd.level()), "{level}");
+        let stored = compressed(&zstd, &raw);
+        let mut back = Vec::new();
+        codec(CodecId::Zstd)
+            .decompress(&stored, raw.len(), &mut back)
+            .expect("a sound frame");
+        assert_eq!(back, raw);
+    }
 }
 
 /// A length beside the stored bytes may be damaged. One byte more or less than the truth must fail
@@ -126,17 +145,24 @@ fn stored_bytes_cut_anywhere_are_refused() {
     }
 }
 
-/// A block that every version must decode for ever. It is assembled from the format's document (a
-/// match of 30 bytes, which needs a length byte), not by our encoder: what we write may get smaller.
+/// Bytes that every version must decode for ever, none of them made by our encoders: what we write may
+/// get smaller. `abc.lz4` and `abc.snappy` are assembled from the formats' documents, `abc.zst` is what
+/// `zstd -19` of the reference tools made.
 #[test]
-fn the_kept_block_still_decodes() {
+fn the_kept_bytes_still_decode() {
     let raw = b"abcabcabcabcabcabcabcabcabcabcabc, and then something else";
-    let lz4 = include_bytes!("fixtures/abc.lz4");
-    let mut out = Vec::new();
-    codec(CodecId::Lz4)
-        .decompress(lz4, raw.len(), &mut out)
-        .expect("the fixture decodes");
-    assert_eq!(out, raw);
+    let kept: [(CodecId, &[u8]); 3] = [
+        (CodecId::Lz4, include_bytes!("fixtures/abc.lz4")),
+        (CodecId::Snappy, include_bytes!("fixtures/abc.snappy")),
+        (CodecId::Zstd, include_bytes!("fixtures/abc.zst")),
+    ];
+    for (id, stored) in kept {
+        let mut out = Vec::new();
+        codec(id)
+            .decompress(stored, raw.len(), &mut out)
+            .unwrap_or_else(|error| panic!("the fixture of {id}: {error}"));
+        assert_eq!(out, raw, "{id}");
+    }
 }
 
 /// The smallest LZ4 block by hand, from the format's own document: a token with one literal and a

@@ -1,7 +1,7 @@
 //! Where two crates that never heard of each other are joined: a codec as the snapshot's block codec, numbers of the
 //! log as numbers of the store.
 
-use inflightkv_compression::{Codec, Lz4};
+use inflightkv_compression::{Codec, Lz4, Snappy, Zstd};
 use inflightkv_core::Sequence;
 use inflightkv_snapshot::{BlockCodec, CodecError};
 use inflightkv_wal::Lsn;
@@ -47,7 +47,9 @@ pub(crate) fn snapshot_codec() -> Arc<dyn BlockCodec> {
 }
 
 /// Every codec that a snapshot may have been written with; plain blocks are known to the reader itself.
-pub fn snapshot_codecs() -> [&'static dyn BlockCodec; 1] {
+pub fn snapshot_codecs() -> [&'static dyn BlockCodec; 3] {
     static LZ4: Block<Lz4> = Block(Lz4);
-    [&LZ4]
+    static SNAPPY: Block<Snappy> = Block(Snappy);
+    static ZSTD: Block<Zstd> = Block(Zstd::DEFAULT);
+    [&LZ4, &SNAPPY, &ZSTD]
 }

@@ -14,6 +14,8 @@ const TEXT: [&str; 9] = ["rs", "toml", "md", "sh", "py", "yml", "yaml", "txt", "
 const SKIPPED: [&str; 2] = ["target", "node_modules"];
 /// Folders with a dot in front that do.
 const HIDDEN: [&str; 3] = [".ci", ".cargo", ".github"];
+/// In a worktree it is a file that says where the repository is.
+const GIT: &str = ".git";
 /// Marks a folder as a cache, wherever it is (bford.info/cachedir).
 const CACHE_TAG: &str = "CACHEDIR.TAG";
 
@@ -34,7 +36,7 @@ fn read_folder(root: &Path, folder: &Path, files: &mut Files) -> io::Result<()> 
             if !hidden && !SKIPPED.contains(&&*name) && !entry.path().join(CACHE_TAG).exists() {
                 read_folder(root, &path, files)?;
             }
-        } else if kind.is_file() && is_text(&path) {
+        } else if kind.is_file() && name != GIT && is_text(&path) {
             // What is not UTF-8 is data, whatever its name.
             if let Ok(text) = String::from_utf8(fs::read(entry.path())?) {
                 files.insert(path, text);

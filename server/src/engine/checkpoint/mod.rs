@@ -1,0 +1,298 @@
+//! Snapshots: a cut through the sequence, a walk of every partition by its home lane, files, then log segments retired.
+//!
+//! No barrier and no fork. [`Sequencer::cut`](super::sequencer::Sequencer::cut) begins a new epoch in one atomic step.
+//! Whoever first touches a partition under the new epoch, a writer before its change or the walker, freezes it as it
+//! is, which is as it was at the cut; from then on the partition keeps what a write replaces until it was walked. Home
+//! lanes walk in slices and hand blocks over a short queue to the checkpointer, which compresses and writes them. When
+//! the disk is slow the queue is full and the walk rests; when too much was overwritten meanwhile, or nothing moves for a
+//! minute, the snapshot is given up, and every partition is thawed by the same walk.
+//!
+//! The manifest is written only when the log is durable up to the cut: so the log always reaches beyond the newest
+//! snapshot, and one that turns out damaged later cannot hide a change that the log has not.
+
+mod publish;
+mod running;
+mod schedule;
+mod walk;
+
+use super::adapters::lsn;
+use super::{Engine, Readiness, Shared};
+use inflightkv_core::Sequence;
+use inflightkv_snapshot::StoreId;
+use parking_lot::{Condvar, Mutex};
+use running::{PRE_IMAGE_CHECK, Running};
+use schedule::Control;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+use walk::Walk;
+
+pub(crate) use walk::Walker;
+
+const SYNC_CHECK: Duration = Duration::from_millis(10);
+/// `since` of a full snapshot.
+const FULL: u64 = u64::MAX;
+
+/// What kind of snapshot to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SnapshotKind {
+    /// Every entry.
+    Full,
+    /// What changed since the last snapshot of this run; a full one if there is none.
+    Incremental,
+    /// Incremental until the chain is long or heavy, then full.
+    Auto,
+}
+
+/// A snapshot that stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// Its number.
+    pub id: u64,
+    /// Whether it holds every entry.
+    pub full: bool,
+    /// The snapshot an incremental one builds on.
+    pub parent: Option<u64>,
+    /// It holds every change up to this one and none above.
+    pub cut: u64,
+    /// Entries in it.
+    pub entries: u64,
+    /// Removals in it.
+    pub tombstones: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// Segments of the log that it retired.
+    pub segments_retired: u64,
+}
+
+/// Why there is no snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The store keeps nothing on disk.
+    #[error("the store keeps nothing on disk")]
+    PersistenceOff,
+    /// The store does not serve, or its log failed.
+    #[error("the store cannot take a snapshot now: {readiness:?}")]
+    NotReady {
+        /// What it does instead.
+        readiness: Readiness,
+    },
+    /// It was given up; the store and its older snapshots are as they were.
+    #[error("the snapshot was given up: {reason}")]
+    Aborted {
+        /// Why.
+        reason: String,
+    },
+    /// A file could not be written or did not read back; the older snapshots are as they were.
+    #[error("the snapshot could not be written: {reason}")]
+    Failed {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// What the checkpointer's thread does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Again,
+    Wait(Option<Duration>),
+}
+
+pub(crate) struct Checkpointer {
+    control: Mutex<Control>,
+    poked: Condvar,
+    /// Held by the driver alone.
+    stage: Mutex<Option<Running>>,
+    walk: Mutex<Option<Arc<Walk>>>,
+    /// Whether `walk` is set, for lanes that look often.
+    walking: AtomicBool,
+    /// What the walk in progress builds on, for writers that freeze a partition; [`FULL`] for nothing. Set before the
+    /// cut, and seen by whoever sees the cut's epoch.
+    since: AtomicU64,
+    /// Nothing changed since the last snapshot, and the driver sleeps until something does.
+    quiet: AtomicBool,
+    stopping: AtomicBool,
+    /// Whether removals are remembered for incremental snapshots.
+    increments: AtomicBool,
+}
+
+impl Engine {
+    /// Asks for a snapshot and says under which number it will be known. Asking again before it has begun gives the
+    /// same number.
+    ///
+    /// # Errors
+    /// The store keeps nothing on disk or does not serve.
+    pub fn request_snapshot(&self, kind: SnapshotKind) -> Result<u64, CheckpointError> {
+        let shared = &*self.shared;
+        if shared.options.persistence.is_none() {
+            return Err(CheckpointError::PersistenceOff);
+        }
+        match shared.readiness() {
+            Readiness::Ready | Readiness::DiskFull => {}
+            readiness => return Err(CheckpointError::NotReady { readiness }),
+        }
+        let checkpointer = &shared.checkpointer;
+        let mut control = checkpointer.control.lock();
+        let id = match control.requested {
+            Some((id, asked)) => {
+                let kind = if asked == SnapshotKind::Full {
+                    asked
+                } else {
+                    kind
+                };
+                control.requested = Some((id, kind));
+                id
+            }
+            None => {
+                let id = control.next_id;
+                control.next_id += 1;
+                control.requested = Some((id, kind));
+                id
+            }
+        };
+        drop(control);
+        checkpointer.poke();
+        Ok(id)
+    }
+
+    /// How the snapshot `id` ended; `None` while it has not, or when that was long ago.
+    pub fn snapshot_outcome(&self, id: u64) -> Option<Result<SnapshotReport, CheckpointError>> {
+        let control = self.shared.checkpointer.control.lock();
+        control
+            .outcomes
+            .iter()
+            .find(|(known, _)| *known == id)
+            .map(|(_, outcome)| outcome.clone())
+    }
+
+    /// Wakes `waker` when the snapshot `id` has ended. Register first, then ask [`snapshot_outcome`](Self::snapshot_outcome).
+    pub fn on_snapshot(&self, id: u64, waker: Waker) {
+        let waiting = &mut self.shared.checkpointer.control.lock().waiting;
+        if !waiting
+            .iter()
+            .any(|(known, other)| *known == id && other.will_wake(&waker))
+        {
+            waiting.push((id, waker));
+        }
+    }
+}
+
+/// Drives the checkpointer on its own thread until the store is closed.
+pub(crate) fn run(shared: &Shared) {
+    let checkpointer = &shared.checkpointer;
+    while !checkpointer.stopping.load(Ordering::SeqCst) {
+        let Turn::Wait(timeout) = checkpointer.turn(shared) else {
+            continue;
+        };
+        let mut control = checkpointer.control.lock();
+        if !control.poked {
+            match timeout {
+                Some(timeout) => _ = checkpointer.poked.wait_for(&mut control, timeout),
+                None => checkpointer.poked.wait(&mut control),
+            }
+        }
+        control.poked = false;
+    }
+}
+
+impl Checkpointer {
+    pub(crate) fn new() -> Self {
+        Self {
+            control: Mutex::default(),
+            poked: Condvar::new(),
+            stage: Mutex::default(),
+            walk: Mutex::default(),
+            walking: AtomicBool::new(false),
+            since: AtomicU64::new(FULL),
+            quiet: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+            increments: AtomicBool::new(false),
+        }
+    }
+
+    /// Goes on where recovery ended. The first snapshot of a run is a full one: removals replayed from the log left no
+    /// tombstones for an increment.
+    pub(crate) fn begin_with(
+        &self,
+        store_id: StoreId,
+        next_id: u64,
+        last_cut: Sequence,
+        log_bytes: u64,
+        full_every: u32,
+    ) {
+        let mut control = self.control.lock();
+        control.store_id = store_id;
+        control.next_id = next_id;
+        control.last_cut = last_cut;
+        control.log_bytes_carried = log_bytes;
+        self.increments.store(full_every > 0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.poke();
+    }
+
+    fn poke(&self) {
+        self.control.lock().poked = true;
+        self.poked.notify_one();
+    }
+
+    /// A change was made: wakes a checkpointer that has nothing to look for otherwise. One relaxed load in the usual case.
+    pub(crate) fn note_change(&self) {
+        if self.quiet.load(Ordering::Relaxed) && self.quiet.swap(false, Ordering::SeqCst) {
+            self.poke();
+        }
+    }
+
+    /// One step: begin what is due, write what was walked, finish what is complete.
+    pub(crate) fn turn(&self, shared: &Shared) -> Turn {
+        let (Some(persistence), Some(log)) = (&shared.options.persistence, shared.wal.get()) else {
+            return Turn::Wait(None);
+        };
+        let mut stage = self.stage.lock();
+        let Some(running) = stage.as_mut() else {
+            let now = shared.options.clock.now();
+            return match self.due(shared, persistence, log, now) {
+                Ok((id, kind)) => {
+                    *stage = Some(self.begin(shared, persistence, log, id, kind, now));
+                    Turn::Again
+                }
+                Err(wait) => Turn::Wait(wait),
+            };
+        };
+        if running.write_blocks() {
+            for home in &shared.homes {
+                home.signal();
+            }
+            return Turn::Again;
+        }
+        if running.walk.lanes_left.load(Ordering::Acquire) > 0 {
+            running.watch(shared);
+            return if running.walk.blocks.lock().is_empty() {
+                Turn::Wait(Some(PRE_IMAGE_CHECK))
+            } else {
+                Turn::Again
+            };
+        }
+        let cut = running.walk.cut;
+        if running.abort.is_none() && !shared.is_durable(cut) {
+            if let Err(inflightkv_wal::Refusal::Closed { reason }) = log.admit() {
+                running.give_up(CheckpointError::Aborted {
+                    reason: format!("the log failed: {reason}"),
+                });
+            } else {
+                log.request_sync(lsn(cut));
+                return Turn::Wait(Some(SYNC_CHECK));
+            }
+        }
+        if let Some(running) = stage.take() {
+            self.end(shared, persistence, log, running);
+        }
+        Turn::Again
+    }
+}

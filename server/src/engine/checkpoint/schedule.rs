@@ -1,0 +1,139 @@
+//! When a snapshot is due, what it builds on, and how the last ones ended.
+
+use super::{CheckpointError, Checkpointer, SnapshotKind, SnapshotReport};
+use crate::engine::{Persistence, Shared};
+use inflightkv_core::Sequence;
+use inflightkv_snapshot::{Parent, StoreId};
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::Duration;
+
+/// An automatic snapshot that failed is tried again after this long.
+const RETRY_AFTER_MS: u64 = 10_000;
+/// How often a store that changes looks whether a snapshot is due. One that does not change never looks.
+const DUE_CHECK: Duration = Duration::from_secs(1);
+/// Outcomes remembered for those who ask by id.
+const OUTCOMES_KEPT: usize = 16;
+
+#[derive(Default)]
+pub(super) struct Control {
+    pub(super) poked: bool,
+    pub(super) store_id: StoreId,
+    pub(super) next_id: u64,
+    pub(super) requested: Option<(u64, SnapshotKind)>,
+    /// The snapshots of this run that the next incremental one builds on: a full one first.
+    pub(super) chain: Vec<Link>,
+    pub(super) last_cut: Sequence,
+    /// Log appended when the last snapshot was cut, and what was in the log before this run.
+    pub(super) log_bytes_at_cut: u64,
+    pub(super) log_bytes_carried: u64,
+    pub(super) changed_since_ms: Option<u64>,
+    pub(super) retry_at_ms: u64,
+    pub(super) outcomes: VecDeque<(u64, Result<SnapshotReport, CheckpointError>)>,
+    pub(super) waiting: Vec<(u64, Waker)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Link {
+    id: u64,
+    cut: u64,
+    bytes: u64,
+}
+
+impl Checkpointer {
+    /// What to begin now, or how long to wait before looking again.
+    pub(super) fn due(
+        &self,
+        shared: &Shared,
+        persistence: &Persistence,
+        log: &inflightkv_wal::Wal,
+        now: u64,
+    ) -> Result<(u64, SnapshotKind), Option<Duration>> {
+        let mut control = self.control.lock();
+        if let Some(requested) = control.requested.take() {
+            return Ok(requested);
+        }
+        if shared.sequencer.last() <= control.last_cut {
+            control.changed_since_ms = None;
+            self.quiet.store(true, Ordering::SeqCst);
+            // A change made before the flag stood is seen here, one made after it pokes.
+            if shared.sequencer.last() <= control.last_cut {
+                return Err(None);
+            }
+            self.quiet.store(false, Ordering::SeqCst);
+        }
+        let changed_since = *control.changed_since_ms.get_or_insert(now);
+        let log_bytes =
+            control.log_bytes_carried + log.status().appended_bytes - control.log_bytes_at_cut;
+        let interval_ms =
+            u64::try_from(persistence.snapshot_interval.as_millis()).unwrap_or(u64::MAX);
+        let is_due = log_bytes >= persistence.snapshot_after
+            || now.saturating_sub(changed_since) >= interval_ms;
+        if !is_due || now < control.retry_at_ms || log.admit().is_err() {
+            return Err(Some(DUE_CHECK));
+        }
+        let id = control.next_id;
+        control.next_id += 1;
+        Ok((id, SnapshotKind::Auto))
+    }
+
+    pub(super) fn record(
+        &self,
+        outcome: Result<SnapshotReport, CheckpointError>,
+        id: u64,
+        log_bytes: u64,
+        now: u64,
+    ) {
+        let mut control = self.control.lock();
+        match &outcome {
+            Ok(report) => {
+                if report.full {
+                    control.chain.clear();
+                }
+                control.chain.push(Link {
+                    id,
+                    cut: report.cut,
+                    bytes: report.bytes,
+                });
+                control.last_cut = Sequence::from_raw(report.cut);
+                control.log_bytes_at_cut = log_bytes;
+                control.log_bytes_carried = 0;
+                control.changed_since_ms = None;
+            }
+            Err(_) => control.retry_at_ms = now.saturating_add(RETRY_AFTER_MS),
+        }
+        control.outcomes.push_back((id, outcome));
+        if control.outcomes.len() > OUTCOMES_KEPT {
+            control.outcomes.pop_front();
+        }
+        let (ended, waiting) = std::mem::take(&mut control.waiting)
+            .into_iter()
+            .partition(|(known, _)| *known <= id);
+        control.waiting = waiting;
+        drop(control);
+        let ended: Vec<(u64, Waker)> = ended;
+        for (_, waker) in ended {
+            waker.wake();
+        }
+    }
+}
+
+impl Control {
+    /// What a snapshot of `kind` builds on; `None` for a full one.
+    pub(super) fn parent(&self, kind: SnapshotKind, full_every: u32) -> Option<Parent> {
+        let (base, increments) = self.chain.split_first()?;
+        let tip = self.chain.last()?;
+        let heavy = increments.iter().map(|link| link.bytes).sum::<u64>() > base.bytes / 2;
+        let long = increments.len() >= full_every as usize;
+        let incremental = match kind {
+            SnapshotKind::Full => false,
+            SnapshotKind::Incremental => full_every > 0,
+            SnapshotKind::Auto => !heavy && !long,
+        };
+        incremental.then_some(Parent {
+            id: tip.id,
+            cut: tip.cut,
+        })
+    }
+}

@@ -18,8 +18,10 @@
 //! slot to its timer).
 #![forbid(unsafe_code)]
 
+mod policy;
 mod timer_wheel;
 
+pub use policy::{PolicyKind, UnknownPolicy};
 pub use timer_wheel::TimerWheel;
 
 #[cfg(doctest)]

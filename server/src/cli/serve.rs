@@ -5,15 +5,15 @@ use std::sync::Arc;
 use clap::ArgMatches;
 
 use super::progress::Console;
-use super::{Failure, load, logging};
-use crate::config::{Config, Persistence, Recovery, WalSync};
-use crate::engine::{self, Disk};
+use super::{Failure, arguments, load, logging};
+use crate::config::{self, Config, Live, Persistence, Recovery, WalSync};
+use crate::engine::{self, Disk, Engine};
 use crate::http;
 use crate::runtime::server::{self, Observer, ServerOptions};
 
 /// Runs the server until it has been asked to end.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
-    let (_, config) = load(matches)?;
+    let (effective, config) = load(matches)?;
     if config.check_only {
         return Ok(());
     }
@@ -22,9 +22,33 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let options = options(config)?;
+    let mut options = options(config)?;
+    let flags = arguments::given_settings(matches);
+    let live = Live::new(effective, flags, Box::new(apply));
+    options.http.configuration = Some(Arc::new(live));
     let observer: Arc<dyn Observer> = Arc::new(console);
     server::run(options, &observer).map_err(|error| Failure::from_error(&error))
+}
+
+/// Has the running server do what `config` says, as far as its run-time settings go: those of the table with
+/// `runtime: true`. Checks come first, so that a configuration is taken whole or not at all.
+fn apply(config: &Config, engine: &Engine) -> Result<(), String> {
+    engine.set_memory(memory(config.memory)?);
+    Ok(())
+}
+
+fn memory(memory: config::Memory) -> Result<engine::Memory, String> {
+    let policy = match memory.eviction {
+        "none" => None,
+        name => Some(
+            name.parse()
+                .map_err(|unknown| format!("eviction: {unknown}"))?,
+        ),
+    };
+    Ok(engine::Memory {
+        bytes_max: memory.bytes_max,
+        policy,
+    })
 }
 
 /// What runtime, engine and surfaces are told. Opens, and so locks, the data directory.
@@ -37,6 +61,7 @@ fn options(config: Config) -> Result<ServerOptions, Failure> {
             partitions: config.partitions,
             lanes: config.threads,
             value_bytes_max: limits.value_bytes_max,
+            memory: memory(config.memory).map_err(Failure::Usage)?,
             persistence,
             ..engine::Options::default()
         },

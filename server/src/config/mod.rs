@@ -4,6 +4,8 @@
 //! value came from; `Config::new` makes of that what the program works with. Nothing is corrected silently: what
 //! is unknown, of the wrong type, out of range or contradictory is a `ConfigError` that names the place.
 
+mod live;
+mod memory;
 mod print;
 mod raw;
 pub(crate) mod settings;
@@ -15,6 +17,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+pub(crate) use live::Live;
 pub(crate) use print::default_file;
 pub(crate) use units::parse_duration;
 
@@ -39,13 +42,13 @@ impl ConfigError {
 }
 
 /// Every setting of the table with its value and where that came from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Effective {
     /// In the order of the table.
     rows: Vec<Row>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Row {
     setting: &'static Setting,
     value: Option<Value>,
@@ -116,6 +119,7 @@ pub(crate) struct Config {
     pub(crate) shutdown_timeout: Duration,
     /// `None`: the store is in memory only.
     pub(crate) persistence: Option<Persistence>,
+    pub(crate) memory: Memory,
     pub(crate) limits: Limits,
     /// `None`: pretty on a terminal, else JSON.
     pub(crate) log_format: Option<LogFormat>,
@@ -152,6 +156,15 @@ pub(crate) enum WalSync {
 pub(crate) enum Recovery {
     Strict,
     PointInTime,
+}
+
+/// How much memory the data may take, and what goes when it is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// `None`: no limit.
+    pub(crate) bytes_max: Option<u64>,
+    /// The name of the policy.
+    pub(crate) eviction: &'static str,
 }
 
 /// What a client may ask for at most.
@@ -202,6 +215,7 @@ impl Config {
             node_id: effective.name("node-id"),
             shutdown_timeout: effective.duration("shutdown-timeout"),
             persistence: data_dir.map(|data_dir| Persistence::new(effective, data_dir)),
+            memory: Memory::new(effective)?,
             limits: Limits::new(effective),
             log_format: effective.choice("log-format").map(|format| match format {
                 "pretty" => LogFormat::Pretty,
@@ -241,6 +255,33 @@ impl Persistence {
                 _ => Recovery::Strict,
             },
         }
+    }
+}
+
+impl Memory {
+    fn new(effective: &Effective) -> Result<Self, ConfigError> {
+        let row = effective.row("max-memory");
+        let bytes_max = match row.value {
+            None => None,
+            Some(Value::Size(bytes)) => Some(bytes),
+            Some(Value::Share(percent)) => match memory::of_the_machine() {
+                Some(total) => Some(memory::share(total, percent)),
+                None => {
+                    return Err(ConfigError::new(
+                        &row.place,
+                        format!(
+                            "max-memory: found {percent}%, and how much memory this machine has cannot be found out; \
+                             expected a size such as 512MiB"
+                        ),
+                    ));
+                }
+            },
+            _ => unreachable!("max-memory is a size or a share by the table"),
+        };
+        Ok(Memory {
+            bytes_max,
+            eviction: effective.choice("eviction").unwrap_or("none"),
+        })
     }
 }
 

@@ -93,6 +93,7 @@ fn example(setting: &Setting) -> String {
         "threads" => "4".to_owned(),
         "data-dir" => "\"/var/lib/inflightkv\"".to_owned(),
         "log-format" => "\"json\"".to_owned(),
+        "max-memory" => "\"512MiB\"".to_owned(),
         _ => format!("\"{}\"", setting.placeholder),
     }
 }

@@ -27,6 +27,8 @@ pub(crate) enum Place {
     },
     Variable(String),
     Flag(&'static str),
+    /// Changed while the server ran.
+    Request,
 }
 
 impl fmt::Display for Place {
@@ -36,6 +38,7 @@ impl fmt::Display for Place {
             Place::File { path, line } => write!(formatter, "{} line {line}", path.display()),
             Place::Variable(name) => write!(formatter, "environment variable {name}"),
             Place::Flag(name) => write!(formatter, "flag --{name}"),
+            Place::Request => formatter.write_str("changed at run time"),
         }
     }
 }

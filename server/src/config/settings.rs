@@ -26,6 +26,9 @@ pub(crate) struct Setting {
     pub(crate) section: Section,
     pub(crate) kind: Kind,
     pub(crate) default: Fallback,
+    /// Whether a running server can change it: by `PATCH /v1/admin/config`, and by SIGHUP from the file. What has to
+    /// be done then is in `cli::serve::apply`.
+    pub(crate) runtime: bool,
     /// What the value is called in the help.
     pub(crate) placeholder: &'static str,
     /// What it does, in one line without a full stop.
@@ -39,6 +42,7 @@ pub(crate) struct Setting {
 pub(crate) enum Section {
     Server,
     Persistence,
+    Memory,
     Limits,
     Logs,
     Configuration,
@@ -49,6 +53,7 @@ impl Section {
         match self {
             Section::Server => "Server",
             Section::Persistence => "Persistence",
+            Section::Memory => "Memory",
             Section::Limits => "Limits",
             Section::Logs => "Logs",
             Section::Configuration => "Configuration",
@@ -69,12 +74,31 @@ pub(crate) enum Fallback {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Address,
-    Count { min: u64, max: u64 },
-    PowerOfTwo { min: u64, max: u64 },
-    Duration { min: Duration, max: Duration },
-    Size { min: u64, max: u64 },
+    Count {
+        min: u64,
+        max: u64,
+    },
+    PowerOfTwo {
+        min: u64,
+        max: u64,
+    },
+    Duration {
+        min: Duration,
+        max: Duration,
+    },
+    Size {
+        min: u64,
+        max: u64,
+    },
+    /// A size, or a percentage of the machine's memory.
+    Memory {
+        min: u64,
+        max: u64,
+    },
     Choice(&'static [&'static str]),
-    Name { bytes_max: usize },
+    Name {
+        bytes_max: usize,
+    },
     Path,
     Switch,
 }
@@ -86,6 +110,8 @@ pub(crate) enum Value {
     Count(u64),
     Duration(Duration),
     Size(u64),
+    /// Percent of the machine's memory, 1 to 100.
+    Share(u8),
     Choice(&'static str),
     Name(String),
     Path(PathBuf),
@@ -111,6 +137,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Server,
         kind: Kind::Address,
         default: Fallback::Value("127.0.0.1:8080"),
+        runtime: false,
         placeholder: "ADDR",
         summary: "Address and port to accept connections on",
         details: "Without a host (`:8080`) it is 127.0.0.1; port 0 picks a free one, which the line `listening on` \
@@ -121,6 +148,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Server,
         kind: Kind::Switch,
         default: Fallback::Value("false"),
+        runtime: false,
         placeholder: "BOOL",
         summary: "Accept an address that is not loopback, although requests are not authenticated",
         details: "Everybody who can reach the address can then read and change all data.",
@@ -130,6 +158,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Server,
         kind: Kind::Count { min: 1, max: 1_024 },
         default: Fallback::Nothing("one per core"),
+        runtime: false,
         placeholder: "N",
         summary: "Event loops, each a thread that accepts, executes and answers on its own",
         details: "More than there are cores costs context switches; fewer leaves cores to others.",
@@ -142,6 +171,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: 65_536,
         },
         default: Fallback::Value("128"),
+        runtime: false,
         placeholder: "N",
         summary: "Shares that the keys are split into, each behind its own short lock",
         details: "More partitions collide less and cost a little memory each. It may change between runs.",
@@ -151,6 +181,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Server,
         kind: Kind::Name { bytes_max: 128 },
         default: Fallback::Value("node-1"),
+        runtime: false,
         placeholder: "NAME",
         summary: "What listings of keys call this node",
         details: "It has no effect on the data.",
@@ -163,6 +194,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: HOUR,
         },
         default: Fallback::Value("10s"),
+        runtime: false,
         placeholder: "D",
         summary: "How long requests in flight may take to finish after SIGTERM or SIGINT",
         details: "What has not finished by then is cut off, and the log is synced all the same.",
@@ -172,6 +204,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Persistence,
         kind: Kind::Path,
         default: Fallback::Nothing("the store is in memory only"),
+        runtime: false,
         placeholder: "DIR",
         summary: "Directory of the write-ahead log and the snapshots; turns persistence on",
         details: "It is created when missing, and locked while a server runs on it.",
@@ -181,6 +214,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Persistence,
         kind: Kind::Choice(&["always", "interval", "os"]),
         default: Fallback::Value("interval"),
+        runtime: false,
         placeholder: "MODE",
         summary: "When a write is on stable storage: always, interval or os",
         details: "`always`: before it is answered, many writes sharing one sync. `interval`: within wal-sync-interval, so a \
@@ -194,6 +228,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: HOUR,
         },
         default: Fallback::Value("1s"),
+        runtime: false,
         placeholder: "D",
         summary: "Longest time between a write and its sync with wal-sync = interval",
         details: "Shorter loses less in a power cut and syncs more often. The other modes do not look at it.",
@@ -206,6 +241,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: 16 * GIB,
         },
         default: Fallback::Value("64MiB"),
+        runtime: false,
         placeholder: "SIZE",
         summary: "Size at which the log begins a new segment file",
         details: "Log is deleted by whole segments: smaller ones go sooner and are more files.",
@@ -218,6 +254,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: YEAR,
         },
         default: Fallback::Value("1h"),
+        runtime: false,
         placeholder: "D",
         summary: "Age at which the log begins a new segment file, if there is anything in the current one",
         details: "Shorter lets old log be deleted sooner on a server with few writes.",
@@ -230,6 +267,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: YEAR,
         },
         default: Fallback::Value("15m"),
+        runtime: false,
         placeholder: "D",
         summary: "Time after which a snapshot is due, if anything changed",
         details: "Shorter makes a restart read less log and writes more snapshots.",
@@ -239,6 +277,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Persistence,
         kind: Kind::Size { min: KIB, max: TIB },
         default: Fallback::Value("256MiB"),
+        runtime: false,
         placeholder: "SIZE",
         summary: "Amount of log after which a snapshot is due before its time",
         details: "It bounds how much log a restart has to replay.",
@@ -248,6 +287,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Persistence,
         kind: Kind::Count { min: 0, max: 1_000 },
         default: Fallback::Value("8"),
+        runtime: false,
         placeholder: "N",
         summary: "A full snapshot after at most this many incremental ones",
         details: "More writes less and makes a restart load a longer chain. With 0 every snapshot is full.",
@@ -257,10 +297,40 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Persistence,
         kind: Kind::Choice(&["strict", "point-in-time"]),
         default: Fallback::Value("strict"),
+        runtime: false,
         placeholder: "MODE",
         summary: "What a damaged log means at start: strict or point-in-time",
         details: "`strict`: refuse to start and say what is damaged. `point-in-time`: serve the state just before the \
                   damage; everything after it is lost.",
+    },
+    Setting {
+        name: "max-memory",
+        section: Section::Memory,
+        kind: Kind::Memory {
+            min: 64 * KIB,
+            max: 1024 * TIB,
+        },
+        default: Fallback::Nothing("no limit"),
+        runtime: true,
+        placeholder: "SIZE|N%",
+        summary: "Limit of the data's memory: a size, or a percentage of the machine's memory",
+        details: "Keys, values, their tables, timers and what waits for the disk are counted to the byte; connections \
+                  and code come on top. What happens at the limit is up to eviction.",
+    },
+    Setting {
+        name: "eviction",
+        section: Section::Memory,
+        kind: Kind::Choice(&[
+            "none", "lru", "lfu", "ttl", "size", "random", "s3-fifo", "tiny-lfu",
+        ]),
+        default: Fallback::Value("none"),
+        runtime: true,
+        placeholder: "POLICY",
+        summary: "Which keys go when max-memory is reached: none, lru, lfu, ttl, size, random, s3-fifo or tiny-lfu",
+        details: "`none`: writes are answered 507. `lru`: the longest unread. `lfu`: the least often read, older reads \
+                  counting less. `ttl`: the nearest expiry, then the longest unread. `size`: the largest for how often \
+                  they are read. `random`: any. `s3-fifo` and `tiny-lfu` keep what is read again and withstand scans; \
+                  they are the ones to try first. Keys written with `?pin=true` never go.",
     },
     Setting {
         name: "max-key-size",
@@ -270,6 +340,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: 65_535,
         },
         default: Fallback::Value("1KiB"),
+        runtime: false,
         placeholder: "SIZE",
         summary: "Longest key, in bytes of UTF-8",
         details: "A longer one is answered 414, or 400 in a batch.",
@@ -279,6 +350,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Limits,
         kind: Kind::Size { min: 1, max: GIB },
         default: Fallback::Value("1MiB"),
+        runtime: false,
         placeholder: "SIZE",
         summary: "Largest value, and largest request body of a single write",
         details: "A larger one is answered 413.",
@@ -291,6 +363,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: 1_000_000,
         },
         default: Fallback::Value("10000"),
+        runtime: false,
         placeholder: "N",
         summary: "Most operations in one batch",
         details: "A batch is held in memory while it is read.",
@@ -300,6 +373,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Limits,
         kind: Kind::Size { min: KIB, max: GIB },
         default: Fallback::Value("16MiB"),
+        runtime: false,
         placeholder: "SIZE",
         summary: "Largest request body of a batch",
         details: "A larger one is answered 413.",
@@ -312,6 +386,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: 16 * MIB,
         },
         default: Fallback::Value("64KiB"),
+        runtime: false,
         placeholder: "SIZE",
         summary: "Largest header block of a request",
         details: "A larger one is answered 431.",
@@ -324,6 +399,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: HOUR,
         },
         default: Fallback::Value("10s"),
+        runtime: false,
         placeholder: "D",
         summary: "How long a client may take to send the headers of a request",
         details: "Then it is answered 408 and the connection is closed.",
@@ -336,6 +412,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: HOUR,
         },
         default: Fallback::Value("30s"),
+        runtime: false,
         placeholder: "D",
         summary: "How long a client may take to send the body of a request",
         details: "Then it is answered 408 and the connection is closed.",
@@ -348,6 +425,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
             max: 1_000_000,
         },
         default: Fallback::Value("10000"),
+        runtime: false,
         placeholder: "N",
         summary: "Most connections open at a time",
         details: "One more is answered 503 and closed. The limit of open files must be above it.",
@@ -357,6 +435,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Logs,
         kind: Kind::Choice(&["pretty", "json"]),
         default: Fallback::Nothing("pretty on a terminal, else json"),
+        runtime: false,
         placeholder: "FORMAT",
         summary: "How log lines look: pretty or json",
         details: "Logs go to standard error.",
@@ -366,6 +445,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Logs,
         kind: Kind::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
         default: Fallback::Value("info"),
+        runtime: false,
         placeholder: "LEVEL",
         summary: "The least important events logged: off, error, warn, info, debug or trace",
         details: "Keys and values never appear in a log.",
@@ -375,6 +455,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Configuration,
         kind: Kind::Path,
         default: Fallback::Nothing("no file is read"),
+        runtime: false,
         placeholder: "FILE",
         summary: "A TOML file of settings; the environment and flags come after it and win",
         details: "`inflightkv config --default` prints one with all of them.",
@@ -384,6 +465,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         section: Section::Configuration,
         kind: Kind::Switch,
         default: Fallback::Value("false"),
+        runtime: false,
         placeholder: "BOOL",
         summary: "Check the configuration and exit: 0 when it is valid, 2 when not",
         details: "Nothing is started, and no data directory is touched.",
@@ -448,6 +530,17 @@ impl Kind {
             Kind::Size { min, max } => size(written)
                 .filter(|size| (min..=max).contains(size))
                 .map(Value::Size),
+            Kind::Memory { min, max } => {
+                match text(written).and_then(|text| text.strip_suffix('%')) {
+                    Some(percent) => count(&Written::Word(percent.to_owned()))
+                        .and_then(|percent| u8::try_from(percent).ok())
+                        .filter(|percent| (1..=100).contains(percent))
+                        .map(Value::Share),
+                    None => size(written)
+                        .filter(|size| (min..=max).contains(size))
+                        .map(Value::Size),
+                }
+            }
             Kind::Choice(choices) => {
                 let text = text(written)?;
                 let choice = choices.iter().find(|choice| **choice == text)?;
@@ -487,12 +580,34 @@ impl Kind {
                 units::print_size(min),
                 units::print_size(max)
             ),
+            Kind::Memory { min, max } => format!(
+                "a size from {} to {}, in bytes or such as 512MiB, or 1% to 100% of the machine's memory",
+                units::print_size(min),
+                units::print_size(max)
+            ),
             Kind::Choice(choices) => format!("one of {}", choices.join(", ")),
             Kind::Name { bytes_max } => {
                 format!("a name of 1 to {bytes_max} bytes without control characters")
             }
             Kind::Path => "a path".to_owned(),
             Kind::Switch => "true or false".to_owned(),
+        }
+    }
+}
+
+impl Value {
+    /// As JSON: numbers and truth values as such, everything else as the text that a person would write.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match self {
+            Value::Count(count) => (*count).into(),
+            Value::Switch(on) => (*on).into(),
+            Value::Address(address) => address.to_string().into(),
+            Value::Choice(choice) => (*choice).into(),
+            Value::Duration(duration) => units::print_duration(*duration).into(),
+            Value::Size(bytes) => units::print_size(*bytes).into(),
+            Value::Share(percent) => format!("{percent}%").into(),
+            Value::Name(name) => name.as_str().into(),
+            Value::Path(path) => path.to_string_lossy().into(),
         }
     }
 }
@@ -509,6 +624,7 @@ impl std::fmt::Display for Value {
                 write!(formatter, "\"{}\"", units::print_duration(*duration))
             }
             Value::Size(bytes) => write!(formatter, "\"{}\"", units::print_size(*bytes)),
+            Value::Share(percent) => write!(formatter, "\"{percent}%\""),
             Value::Name(name) => write!(formatter, "{}", toml::Value::from(name.as_str())),
             Value::Path(path) => {
                 write!(

@@ -66,6 +66,10 @@ fn the_defaults_are_those_of_the_contract() {
             snapshot_full_every: 8,
             recovery: Recovery::Strict,
         }),
+        memory: Memory {
+            bytes_max: None,
+            eviction: "none",
+        },
         limits: Limits {
             key_bytes_max: 1_024,
             value_bytes_max: 1 << 20,
@@ -223,7 +227,7 @@ fn a_range_is_named_in_the_units_of_the_setting() {
 
 #[test]
 fn settings_of_no_such_name_are_refused_everywhere() {
-    assert!(error("eviction = 'lru'", &[], &[]).contains("the unknown key \"eviction\""));
+    assert!(error("sharding = 'on'", &[], &[]).contains("the unknown key \"sharding\""));
     assert!(error("[wal]\nsync = 'os'", &[], &[]).contains("settings without tables"));
     assert!(
         error("", &[("INFLIGHTKV_", "")], &[]).contains("variable INFLIGHTKV_: found an unknown")

@@ -31,8 +31,9 @@ pub use inflightkv_core::{
     Conditions, Current, Cursor, CursorError, EtagCondition, FailedCondition, PatchError,
     PatchKind, Sequence, Version, VersionCondition,
 };
+pub use inflightkv_eviction::PolicyKind;
 pub use inflightkv_wal::{RecoveryMode, SyncMode};
-pub use options::{Disk, OpenError, Options, PARTITIONS_MAX, Persistence};
+pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence};
 pub use read::{Document, Row, Scan, ScanError};
 pub use recover::{Progress, RecoverError, RecoveryReport};
 pub use stats::{DiskListing, PartitionReport, SegmentListing, SnapshotListing, Stats, WalStats};
@@ -150,6 +151,7 @@ const STOPPING: u8 = 3;
 pub(crate) struct Shared {
     options: Options,
     partitions: Partitions,
+    memory: Mutex<Memory>,
     sequencer: Sequencer,
     phase: AtomicU8,
     failure: Mutex<String>,
@@ -299,6 +301,7 @@ impl Engine {
         options.check()?;
         let shared = Shared {
             partitions: Partitions::new(options.partitions, options.lanes),
+            memory: Mutex::new(options.memory),
             sequencer: Sequencer::default(),
             phase: AtomicU8::new(RECOVERING),
             failure: Mutex::default(),
@@ -342,6 +345,16 @@ impl Engine {
     /// What the store was opened with.
     pub fn options(&self) -> &Options {
         &self.shared.options
+    }
+
+    /// The bound on the data's memory.
+    pub fn memory(&self) -> Memory {
+        *self.shared.memory.lock()
+    }
+
+    /// Changes the bound on the data's memory.
+    pub fn set_memory(&self, memory: Memory) {
+        *self.shared.memory.lock() = memory;
     }
 
     /// Starts the threads of a durable store: the log's writer and the checkpointer. Nothing to start in memory.

@@ -2,6 +2,7 @@
 
 use super::clock::{Clock, SystemClock};
 use inflightkv_core::PatchLimits;
+use inflightkv_eviction::PolicyKind;
 use inflightkv_snapshot as snapshot;
 use inflightkv_wal as wal;
 use std::fmt;
@@ -26,6 +27,8 @@ pub struct Options {
     pub value_bytes_max: usize,
     /// The deepest nesting a patch may produce; default 128.
     pub depth_max: u32,
+    /// How much memory the data may take, and what goes when it is full; may change while the store runs.
+    pub memory: Memory,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// Durability; `None` keeps the store in memory only.
@@ -39,6 +42,7 @@ impl Default for Options {
             lanes: 1,
             value_bytes_max: 1 << 20,
             depth_max: 128,
+            memory: Memory::default(),
             clock: Arc::new(SystemClock::new()),
             persistence: None,
         }
@@ -83,6 +87,15 @@ impl Options {
             inline_max: super::write::INLINE_PATCH_MAX,
         }
     }
+}
+
+/// The bound on the data's memory. The default is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes that keys, values and everything kept for them may take; `None` for no limit.
+    pub bytes_max: Option<u64>,
+    /// What goes when they are taken; with `None` nothing does, and writes are refused.
+    pub policy: Option<PolicyKind>,
 }
 
 /// Where and how a store is kept on disk.

@@ -140,7 +140,7 @@ pub(crate) fn snapshots(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, 
     }))
 }
 
-fn refuse_while_recovering(state: &LoopState) -> Result<(), Fault> {
+pub(crate) fn refuse_while_recovering(state: &LoopState) -> Result<(), Fault> {
     match state.lane.engine().readiness() {
         readiness @ (Readiness::Recovering(_) | Readiness::Failed { .. }) => {
             Err(Fault::NotServing(readiness))
@@ -149,7 +149,7 @@ fn refuse_while_recovering(state: &LoopState) -> Result<(), Fault> {
     }
 }
 
-fn shown(status: StatusCode, document: &Value) -> Response<Body> {
+pub(crate) fn shown(status: StatusCode, document: &Value) -> Response<Body> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     respond(status, headers, document.to_string().into_bytes())

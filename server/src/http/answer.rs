@@ -2,6 +2,7 @@
 
 use super::batch;
 use super::body::{Body, Upload};
+use super::configuration;
 use super::context::Context as LoopState;
 use super::fault::Fault;
 use super::kv;
@@ -30,6 +31,7 @@ pub(crate) enum Then {
     Kv(kv::Store),
     V1(v1::Store),
     Batch(batch::Pending),
+    Config(configuration::Change),
 }
 
 impl fmt::Debug for Answer {
@@ -120,6 +122,7 @@ impl Then {
             Self::Kv(store) => store.with_body(state, body),
             Self::V1(store) => store.with_body(state, body),
             Self::Batch(pending) => pending.with_body(state, body),
+            Self::Config(change) => change.with_body(state, body),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Everything that can be wrong with a request or refuse it, as data: `kv` and `v1` give it a status and a code.
 
+use super::configuration::SettingError;
 use super::ttl::TtlError;
 use crate::engine::{Current, FailedCondition, PatchError, Readiness, Refusal};
 use crate::runtime::NotDurable;
@@ -92,6 +93,8 @@ pub(crate) enum Fault {
     Batch { reason: String },
     #[error("{0}")]
     Snapshot(crate::engine::CheckpointError),
+    #[error("{0}")]
+    Setting(SettingError),
     #[error("{reason}")]
     Internal { reason: String },
     #[error("the server has as many connections as it takes")]

@@ -369,6 +369,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         | Fault::DigestMismatch { .. }
         | Fault::Cursor
         | Fault::Operation { .. }
-        | Fault::Batch { .. } => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED"),
+        | Fault::Batch { .. }
+        | Fault::Setting(_) => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED"),
     }
 }

@@ -17,6 +17,7 @@ mod admin;
 mod answer;
 mod batch;
 mod body;
+mod configuration;
 mod context;
 mod digest;
 mod envelope;
@@ -44,5 +45,6 @@ mod ttl;
 mod v1;
 mod value;
 
+pub use configuration::{Configuration, SettingError};
 pub use settings::Settings;
 pub use traffic::Traffic;

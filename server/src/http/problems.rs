@@ -2,6 +2,7 @@
 
 use super::answer::respond;
 use super::body::Body;
+use super::configuration::SettingError;
 use super::etag;
 use super::fault::Fault;
 use super::media::PATCH_TYPES;
@@ -137,6 +138,10 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "SNAPSHOT_FAILED"),
         },
+        Fault::Setting(SettingError::NeedsRestart { .. }) => {
+            (StatusCode::BAD_REQUEST, "NEEDS_RESTART")
+        }
+        Fault::Setting(_) => (StatusCode::BAD_REQUEST, "INVALID_SETTING"),
         Fault::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         Fault::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_CONNECTIONS"),
     }
@@ -181,6 +186,12 @@ fn members(fault: &Fault) -> Vec<(&'static str, Member)> {
             ),
         ],
         Fault::Parameter { name, .. } => vec![("parameter", Member::Text((*name).to_owned()))],
+        Fault::Setting(
+            SettingError::NeedsRestart { name } | SettingError::Invalid { name, .. },
+        ) => vec![("setting", Member::Text((*name).to_owned()))],
+        Fault::Setting(SettingError::Unknown { name, .. }) => {
+            vec![("setting", Member::Text(name.clone()))]
+        }
         Fault::UnknownParameters { names, .. } => {
             vec![("parameters", Member::Texts(names.clone()))]
         }

@@ -28,6 +28,7 @@ pub(crate) struct Parameters {
     pub(crate) values: bool,
     pub(crate) mode: Option<Mode>,
     pub(crate) wait: bool,
+    pub(crate) details: bool,
 }
 
 /// What kind of snapshot is asked for.
@@ -116,6 +117,7 @@ impl Parameters {
                 });
             }
             "wait" => self.wait = boolean(name, &value)?,
+            "details" => self.details = boolean(name, &value)?,
             _ => debug_assert!(
                 false,
                 "an endpoint claims to know `{name}`, which is read nowhere"

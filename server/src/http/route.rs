@@ -16,6 +16,7 @@ pub(crate) enum Endpoint {
     Stats,
     Snapshot,
     Snapshots,
+    Config,
     Live,
     Ready,
     Startup,
@@ -29,7 +30,7 @@ const CLUSTER_ROUTE: &str = "/api/cluster/route/";
 
 impl Endpoint {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::KvKey,
         Self::KvKeys,
         Self::ClusterRoute,
@@ -40,6 +41,7 @@ impl Endpoint {
         Self::Stats,
         Self::Snapshot,
         Self::Snapshots,
+        Self::Config,
         Self::Live,
         Self::Ready,
         Self::Startup,
@@ -65,6 +67,7 @@ impl Endpoint {
             "/v1/admin/stats" => Self::Stats,
             "/v1/admin/snapshot" => Self::Snapshot,
             "/v1/admin/snapshots" => Self::Snapshots,
+            "/v1/admin/config" => Self::Config,
             "/health/live" => Self::Live,
             "/health/ready" => Self::Ready,
             "/health/startup" => Self::Startup,
@@ -89,6 +92,7 @@ impl Endpoint {
             Self::Stats => "/v1/admin/stats",
             Self::Snapshot => "/v1/admin/snapshot",
             Self::Snapshots => "/v1/admin/snapshots",
+            Self::Config => "/v1/admin/config",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
             Self::Startup => "/health/startup",
@@ -101,6 +105,7 @@ impl Endpoint {
         match self {
             Self::KvKey | Self::V1Key => "GET, HEAD, PUT, PATCH, DELETE",
             Self::V1Batch | Self::Snapshot => "POST",
+            Self::Config => "GET, HEAD, PATCH",
             _ => "GET, HEAD",
         }
     }
@@ -119,7 +124,8 @@ impl Endpoint {
             | Self::V1Batch
             | Self::Stats
             | Self::Snapshot
-            | Self::Snapshots => Surface::V1,
+            | Self::Snapshots
+            | Self::Config => Surface::V1,
             Self::Actuator | Self::Live | Self::Ready | Self::Startup | Self::OpenApi => {
                 Surface::Other
             }

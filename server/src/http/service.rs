@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::io::Link;
 use super::route::Endpoint;
 use super::traffic::Surface;
-use super::{admin, batch, health, keys, kv, v1};
+use super::{admin, batch, configuration, health, keys, kv, v1};
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
 use http::{Request, Response};
@@ -121,6 +121,7 @@ fn dispatch(state: &Rc<LoopState>, parts: Parts, body: Incoming) -> Dispatched {
         Endpoint::Stats => admin::stats(state, &parts),
         Endpoint::Snapshot => admin::snapshot(state, &parts),
         Endpoint::Snapshots => admin::snapshots(state, &parts),
+        Endpoint::Config => configuration::config(state, &parts, body),
         Endpoint::Actuator => Ok(health::actuator(state)),
         Endpoint::Live => Ok(health::live()),
         Endpoint::Ready => Ok(health::ready(state)),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::configuration::Configuration;
 use super::traffic::Traffic;
 
 /// Settings of the HTTP surfaces. Clones share the traffic counters, so that a limit over all event loops holds.
@@ -45,6 +46,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Requests and connections counted, over all event loops.
     pub traffic: Arc<Traffic>,
+    /// What `/v1/admin/config` shows and changes, and SIGHUP reads again; `None` for a server that is embedded.
+    pub configuration: Option<Arc<dyn Configuration>>,
 }
 
 impl Default for Settings {
@@ -68,6 +71,7 @@ impl Default for Settings {
             streams_max: 256,
             shutdown_grace: Duration::from_secs(10),
             traffic: Arc::default(),
+            configuration: None,
         }
     }
 }

@@ -5,6 +5,7 @@ use crate::engine::{Engine, HomeTurn, Lane};
 use crate::http;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
@@ -48,7 +49,11 @@ pub(crate) fn turn(
         tokio::task::spawn_local(context.gate.clone().dispatch());
         let home = tokio::task::spawn_local(run_home(context.lane.clone()));
         if index == 0 {
-            tokio::task::spawn_local(watch_signals(context.shutdown.clone()));
+            tokio::task::spawn_local(watch_signals(
+                context.shutdown.clone(),
+                context.lane.engine(),
+                settings.configuration.clone(),
+            ));
         }
         http::listener::serve(context, listener, Rc::new(settings)).await;
         home.abort();
@@ -72,8 +77,12 @@ async fn run_home(lane: Lane) {
     }
 }
 
-/// SIGTERM and SIGINT end the server; SIGHUP is for reloading, and must not end it.
-async fn watch_signals(shutdown: Shutdown) {
+/// SIGTERM and SIGINT end the server; SIGHUP has it read its run-time settings again.
+async fn watch_signals(
+    shutdown: Shutdown,
+    engine: Engine,
+    configuration: Option<Arc<dyn http::Configuration>>,
+) {
     use tokio::signal::unix::{SignalKind, signal};
     let installed = [
         SignalKind::terminate(),
@@ -91,8 +100,27 @@ async fn watch_signals(shutdown: Shutdown) {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: finishing requests in flight"),
             _ = interrupt.recv() => break tracing::info!("SIGINT: finishing requests in flight"),
-            _ = hangup.recv() => tracing::info!("SIGHUP: no setting in use is read again at run time"),
+            _ = hangup.recv() => reload(&engine, configuration.clone()),
         }
     }
     shutdown.request();
+}
+
+/// Reads the configuration again, on a thread of its own: a loop must not wait for a file.
+fn reload(engine: &Engine, configuration: Option<Arc<dyn http::Configuration>>) {
+    let Some(configuration) = configuration else {
+        return tracing::info!("SIGHUP: this server was embedded without a configuration");
+    };
+    let engine = engine.clone();
+    let spawned = std::thread::Builder::new()
+        .name("reload".to_owned())
+        .spawn(move || match configuration.reload(&engine) {
+            Ok(changed) => {
+                tracing::info!(changed = ?changed, "SIGHUP: run-time settings read again");
+            }
+            Err(error) => tracing::error!(%error, "SIGHUP: the configuration stays as it was"),
+        });
+    if let Err(error) = spawned {
+        tracing::error!(%error, "SIGHUP: no thread to read the configuration with");
+    }
 }

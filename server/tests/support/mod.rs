@@ -76,8 +76,17 @@ impl Server {
 
     /// Asks it to end.
     pub(crate) fn signal(&self) {
+        self.send(Signal::TERM);
+    }
+
+    /// Asks it to read its configuration again.
+    pub(crate) fn hang_up(&self) {
+        self.send(Signal::HUP);
+    }
+
+    fn send(&self, signal: Signal) {
         let process = Pid::from_child(&self.child);
-        kill_process(process, Signal::TERM).expect("the process lives");
+        kill_process(process, signal).expect("the process lives");
     }
 
     /// Asks it to end, and waits until it has; whether it ended well.

@@ -62,6 +62,33 @@ fn an_address_may_leave_out_its_host() {
 }
 
 #[test]
+fn memory_is_a_size_or_a_share() {
+    let memory = Kind::Memory {
+        min: 1 << 16,
+        max: 1 << 40,
+    };
+    for (text, value) in [
+        ("64MiB", Value::Size(64 << 20)),
+        ("65536", Value::Size(1 << 16)),
+        ("1%", Value::Share(1)),
+        ("100%", Value::Share(100)),
+    ] {
+        assert_eq!(memory.read(&word(text)).as_ref(), Some(&value), "{text}");
+        assert_eq!(value.to_string().trim_matches('"').to_owned(), {
+            let printed = value.to_json();
+            printed.as_str().expect("text").to_owned()
+        });
+    }
+    for text in ["0%", "101%", "1.5%", "-1%", "%", "50 %", "65535", "2TiB"] {
+        assert_eq!(memory.read(&word(text)), None, "{text}");
+    }
+    assert_eq!(
+        memory.read(&Written::Integer(1 << 20)),
+        Some(Value::Size(1 << 20))
+    );
+}
+
+#[test]
 fn types_of_the_file_are_not_bent() {
     let count = Kind::Count { min: 1, max: 8 };
     assert_eq!(count.read(&Written::Integer(8)), Some(Value::Count(8)));
@@ -89,7 +116,7 @@ fn a_misspelt_name_finds_its_neighbour_and_nonsense_finds_none() {
     assert_eq!(nearest("wal.sync"), Some("wal-sync"));
     assert_eq!(nearest("WAL-SYNK"), Some("wal-sync"));
     assert_eq!(nearest("datadir"), Some("data-dir"));
-    assert_eq!(nearest("eviction"), None);
+    assert_eq!(nearest("evicton"), Some("eviction"));
     assert_eq!(nearest("frobnicate"), None);
 }
 

@@ -1,7 +1,7 @@
 //! Well-formed, depth and size in one pass, no tree: RFC 8259 as a loop over bytes.
 
 mod error;
-mod scan;
+pub(crate) mod scan;
 
 use std::borrow::Cow;
 
@@ -349,7 +349,7 @@ impl<'a, S: Sink<'a>> Checker<'a, S> {
 }
 
 /// The kind of an accepted value from its first byte.
-fn kind_of(first: u8) -> Kind {
+pub(crate) fn kind_of(first: u8) -> Kind {
     match first {
         b'{' => Kind::Object,
         b'[' => Kind::Array,

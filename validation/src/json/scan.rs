@@ -21,7 +21,7 @@ fn stops(word: u64) -> u64 {
 
 /// Past the closing quote of the string whose opening quote is at `open`.
 #[inline(always)]
-pub(super) fn string_end(text: &[u8], open: usize) -> Result<usize, JsonError> {
+pub(crate) fn string_end(text: &[u8], open: usize) -> Result<usize, JsonError> {
     let mut at = open + 1;
     // High bits of the bytes passed; what has none needs no look at its UTF-8.
     let mut wide = 0;
@@ -171,7 +171,7 @@ pub(super) fn literal_end(
 
 /// The first byte at or after `at` that is not white space.
 #[inline(always)]
-pub(super) fn white_space_end(text: &[u8], at: usize) -> usize {
+pub(crate) fn white_space_end(text: &[u8], at: usize) -> usize {
     let mut at = at;
     while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
         at += 1;

@@ -109,6 +109,9 @@ impl Lane {
         {
             shared.admit()?;
             shared.check_durability(durability)?;
+            if let Some(rules) = shared.rules.current() {
+                shared.check_batch(&rules, &operations, self.now())?;
+            }
         } else {
             shared
                 .check_serving()

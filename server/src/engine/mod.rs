@@ -18,6 +18,7 @@ mod options;
 mod partitions;
 mod read;
 mod recover;
+mod rules;
 mod sequencer;
 mod stats;
 mod write;
@@ -32,6 +33,7 @@ pub use inflightkv_core::{
     PatchKind, Sequence, Version, VersionCondition,
 };
 pub use inflightkv_eviction::PolicyKind;
+pub use inflightkv_validation::{RuleFileError, RuleHits, Rules, Violation};
 pub use inflightkv_wal::{RecoveryMode, SyncMode};
 pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence};
 pub use read::{Document, Row, Scan, ScanError};
@@ -45,6 +47,7 @@ use inflightkv_wal::{self as wal, Wal};
 use parking_lot::Mutex;
 use partitions::Partitions;
 use recover::Recovery;
+use rules::RuleBook;
 use sequencer::Sequencer;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -163,6 +166,7 @@ pub(crate) struct Shared {
     incarnation: AtomicU64,
     recovery: Recovery,
     recovery_report: Mutex<Option<RecoveryReport>>,
+    rules: RuleBook,
     counters: Counters,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     stopping: AtomicBool,
@@ -311,6 +315,7 @@ impl Engine {
             incarnation: AtomicU64::new(0),
             recovery: Recovery::new(),
             recovery_report: Mutex::default(),
+            rules: RuleBook::default(),
             counters: Counters::default(),
             threads: Mutex::default(),
             stopping: AtomicBool::new(false),

@@ -3,13 +3,14 @@
 use super::adapters::lsn;
 use super::partitions::{Place, Table};
 use super::read::Document;
-use super::{Lane, Refusal, Reply, Shared};
+use super::{Lane, Refusal, Reply, Shared, rules};
 use bytes::Bytes;
 use inflightkv_core::{
     self as core, Applied, Cause, Command, Conditions, Current, Decision, Draft, DraftError,
     DraftValue, Entry, FailedCondition, Mutation, Operation, PatchError, PatchExpiry, PatchKind,
-    Prepared, PutExpiry, Sequence, Slot, Version, merge,
+    Prepared, PutExpiry, Sequence, Slot, Version, VersionCondition, merge,
 };
+use inflightkv_validation::{Candidate, Violation};
 use inflightkv_wal::{self as wal, RecordHead};
 use std::sync::atomic::Ordering;
 
@@ -18,6 +19,8 @@ use std::sync::atomic::Ordering;
 pub(crate) const INLINE_PATCH_MAX: usize = 4 << 10;
 /// How often a large patch is computed again because the entry changed meanwhile, before the lock is held for it.
 const PATCH_ATTEMPTS: u32 = 8;
+/// The same for a patch that rules have to be asked about, which never happens under the lock.
+const VALIDATED_ATTEMPTS: u32 = 64;
 
 /// A write of one key.
 #[derive(Clone, Debug)]
@@ -158,6 +161,17 @@ pub enum WriteError {
         /// What is allowed.
         max: usize,
     },
+    /// The key, or the value that it would have, breaks a rule in force.
+    #[error("{violation}")]
+    Invalid {
+        /// Which, and how.
+        violation: Box<Violation>,
+        /// The operation, in a batch of which then nothing was done.
+        index: Option<usize>,
+    },
+    /// The key changed faster than the result of a patch could be held against the rules.
+    #[error("the key changes too fast for the result of a patch to be held against the rules")]
+    Contended,
 }
 
 /// A write that has everything it needs but the lock.
@@ -215,6 +229,9 @@ impl Lane {
                         max,
                     });
                 }
+                if let Some(rules) = self.shared.rules.current() {
+                    rules::check(&rules, key, &value)?;
+                }
                 let (expires_at, expiry) = match ttl {
                     PutTtl::Clear => (None, PutExpiry::Set),
                     PutTtl::Keep => (None, PutExpiry::Keep),
@@ -268,6 +285,12 @@ impl Lane {
     ) -> Result<(Outcome, Sequence), WriteError> {
         let shared = &*self.shared;
         let mut limits = shared.options.patch_limits();
+        let rules = shared.rules.current();
+        if let Some(rules) = &rules {
+            rules.check_key(key).map_err(rules::invalid)?;
+            // Nothing is computed where it could not be asked about.
+            limits.inline_max = 0;
+        }
         let mut prepared = None;
         let mut attempt = 0;
         loop {
@@ -277,7 +300,10 @@ impl Lane {
                 PatchTtl::Clear => PatchExpiry::Clear,
                 PatchTtl::For(ms) => PatchExpiry::At(now.saturating_add(ms)),
             };
-            if attempt == PATCH_ATTEMPTS {
+            if attempt == VALIDATED_ATTEMPTS {
+                return Err(WriteError::Contended);
+            }
+            if attempt == PATCH_ATTEMPTS && rules.is_none() {
                 // Everybody writes this key: compute under its lock, so that somebody gets through.
                 limits.inline_max = usize::MAX;
             }
@@ -310,7 +336,30 @@ impl Lane {
             attempt += 1;
             let base = shared.read(key, place, now);
             let stored = base.as_ref().map(|base| &base.value[..]);
-            let Ok(value) = merge::patched(kind, stored, document, &limits) else {
+            let computed = merge::patched(kind, stored, document, &limits);
+            if let Some(rules) = &rules {
+                // An answer about what was read is right only if the conditions hold for that as well.
+                let conditions_hold = match &base {
+                    Some(base) => base.sequence == done.sequence,
+                    None => {
+                        kind != PatchKind::Json
+                            && conditions.if_match.is_none()
+                            && !matches!(conditions.version, Some(VersionCondition::Is(_)))
+                    }
+                };
+                match &computed {
+                    Err(error) if conditions_hold => {
+                        return Ok((Outcome::PatchFailed(error.clone()), done.sequence));
+                    }
+                    Err(_) => continue,
+                    Ok(value) => match rules.check_value(key, &Candidate::json(value)) {
+                        Ok(()) => {}
+                        Err(violation) if conditions_hold => return Err(rules::invalid(violation)),
+                        Err(_) => continue,
+                    },
+                }
+            }
+            let Ok(value) = computed else {
                 // The answer must be about what is there when it is given: found once more, under the lock.
                 attempt = PATCH_ATTEMPTS;
                 continue;

@@ -179,6 +179,8 @@ pub(crate) fn fault_of_error(error: WriteError) -> Fault {
         WriteError::Refused(refusal) => Fault::Refused(refusal),
         WriteError::NotDurable => Fault::PersistenceOff,
         WriteError::ValueTooLarge { max, .. } => Fault::TooLarge { what: "value", max },
+        WriteError::Invalid { violation, index } => Fault::Invalid { violation, index },
+        WriteError::Contended => Fault::Contended,
         error @ WriteError::Draft(_) => Fault::Internal {
             reason: error.to_string(),
         },

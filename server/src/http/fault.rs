@@ -89,6 +89,14 @@ pub(crate) enum Fault {
     Cursor,
     #[error("operation {index}: {reason}")]
     Operation { index: usize, reason: String },
+    #[error("{}{violation}, by the rule `{}`{}", operation(*index), violation.rule.name(), setting(violation))]
+    Invalid {
+        violation: Box<Violation>,
+        /// The operation of a batch.
+        index: Option<usize>,
+    },
+    #[error("the key changes too fast for the result of a patch to be held against the rules")]
+    Contended,
     #[error("the batch is malformed: {reason}")]
     Batch { reason: String },
     #[error("{0}")]
@@ -135,13 +143,25 @@ impl Fault {
     /// Seconds after which to try again, when that can help.
     pub(crate) fn retry_after(&self) -> Option<&'static str> {
         match self {
-            Self::NotServing(_) | Self::Refused(_) | Self::TooManyConnections => Some("1"),
+            Self::NotServing(_)
+            | Self::Refused(_)
+            | Self::TooManyConnections
+            | Self::Contended => Some("1"),
             Self::DurabilityFailed(cause) | Self::ReadNotDurable(cause) if cause.disk_full => {
                 Some("1")
             }
             _ => None,
         }
     }
+}
+
+fn operation(index: Option<usize>) -> String {
+    index.map_or_else(String::new, |index| format!("operation {index}: "))
+}
+
+fn setting(violation: &Violation) -> String {
+    let setting = violation.rule.setting();
+    setting.map_or_else(String::new, |setting| format!(" ({setting})"))
 }
 
 fn describe_condition(failed: FailedCondition, current: Option<Current>) -> String {

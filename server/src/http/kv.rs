@@ -338,7 +338,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::HeaderTimeout { .. } | Fault::BodyTimeout { .. } => {
             (StatusCode::REQUEST_TIMEOUT, "VALIDATION_FAILED")
         }
-        Fault::NotServing(_) | Fault::TooManyConnections => {
+        Fault::NotServing(_) | Fault::TooManyConnections | Fault::Contended => {
             (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY")
         }
         Fault::Refused(refusal) => match refusal {
@@ -368,6 +368,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         | Fault::ContentCoding { .. }
         | Fault::DigestMismatch { .. }
         | Fault::Cursor
+        | Fault::Invalid { .. }
         | Fault::Operation { .. }
         | Fault::Batch { .. }
         | Fault::Setting(_) => (StatusCode::BAD_REQUEST, "VALIDATION_FAILED"),

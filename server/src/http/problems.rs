@@ -12,7 +12,7 @@ use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 use http::{Response, StatusCode};
-use inflightkv_validation::{JsonErrorKind, Rule};
+use inflightkv_validation::{JsonErrorKind, Rule, Violation};
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
@@ -128,6 +128,8 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::Cursor => (StatusCode::BAD_REQUEST, "INVALID_CURSOR"),
         Fault::Operation { .. } => (StatusCode::BAD_REQUEST, "INVALID_OPERATION"),
         Fault::Batch { .. } => (StatusCode::BAD_REQUEST, "INVALID_BATCH"),
+        Fault::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_FAILED"),
+        Fault::Contended => (StatusCode::SERVICE_UNAVAILABLE, "CONTENDED"),
         Fault::Snapshot(error) => match error {
             CheckpointError::PersistenceOff => (StatusCode::CONFLICT, "NOT_DURABLE"),
             CheckpointError::NotReady { readiness } => {
@@ -177,14 +179,14 @@ fn members(fault: &Fault) -> Vec<(&'static str, Member)> {
             }
             members
         }
-        Fault::Key(violation) => vec![
-            ("rule", Member::Text(violation.rule.code().to_owned())),
-            ("found", Member::Text(violation.found.clone().into_owned())),
-            (
-                "allowed",
-                Member::Text(violation.allowed.clone().into_owned()),
-            ),
-        ],
+        Fault::Key(violation) => broken(violation),
+        Fault::Invalid { violation, index } => {
+            let mut members = broken(violation);
+            if let Some(index) = index {
+                members.push(("index", Member::Number(*index as u64)));
+            }
+            members
+        }
         Fault::Parameter { name, .. } => vec![("parameter", Member::Text((*name).to_owned()))],
         Fault::Setting(
             SettingError::NeedsRestart { name } | SettingError::Invalid { name, .. },
@@ -215,4 +217,18 @@ fn members(fault: &Fault) -> Vec<(&'static str, Member)> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What is broken, how, and what would keep it.
+fn broken(violation: &Violation) -> Vec<(&'static str, Member)> {
+    let mut members = vec![("rule", Member::Text(violation.rule.name().to_owned()))];
+    if let Some(setting) = violation.rule.setting() {
+        members.push(("setting", Member::Text(setting.to_owned())));
+    }
+    if let Some(pointer) = &violation.pointer {
+        members.push(("pointer", Member::Text(pointer.clone())));
+    }
+    members.push(("found", Member::Text(violation.found.to_string())));
+    members.push(("allowed", Member::Text(violation.allowed.to_string())));
+    members
 }

@@ -1,0 +1,122 @@
+//! The rules that writes are held against, replaced while the store runs.
+//!
+//! Rules are asked before a partition is locked, about the value as it will be stored. What was stored before a rule
+//! came is neither hidden nor removed by it: reads and deletes ask nothing.
+
+use super::batch::{BatchKind, BatchOperation};
+use super::write::{Value, WriteError};
+use super::{Engine, Shared};
+use inflightkv_core::merge;
+use inflightkv_validation::{Candidate, Rules, Violation};
+use parking_lot::RwLock;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The rules in use.
+#[derive(Debug, Default)]
+pub(crate) struct RuleBook {
+    /// Whether there is anything to ask: most stores have no rules, and a write then looks at this only.
+    any: AtomicBool,
+    rules: RwLock<Arc<Rules>>,
+}
+
+impl RuleBook {
+    /// The rules, if there are any.
+    pub(super) fn current(&self) -> Option<Arc<Rules>> {
+        self.any
+            .load(Ordering::Acquire)
+            .then(|| Arc::clone(&self.rules.read()))
+    }
+}
+
+impl Engine {
+    /// Holds every write that begins from now on against `rules`. Counts of rules that keep their name go on.
+    pub fn set_rules(&self, rules: Rules) {
+        let book = &self.shared.rules;
+        let mut current = book.rules.write();
+        rules.carry_over(&current);
+        book.any.store(!rules.is_empty(), Ordering::Release);
+        *current = Arc::new(rules);
+    }
+
+    /// The rules in use.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.shared.rules.rules.read())
+    }
+}
+
+/// Holds a key and the value that it is to have against the rules.
+pub(super) fn check(rules: &Rules, key: &str, value: &Value) -> Result<(), WriteError> {
+    let candidate = Candidate {
+        bytes: &value.bytes,
+        media_type: value.media_type.as_deref(),
+    };
+    rules
+        .check_key(key)
+        .and_then(|()| rules.check_value(key, &candidate))
+        .map_err(invalid)
+}
+
+/// The refusal of a single write.
+pub(super) fn invalid(violation: Violation) -> WriteError {
+    WriteError::Invalid {
+        violation: Box::new(violation),
+        index: None,
+    }
+}
+
+impl Shared {
+    /// Holds every operation of a batch against the rules before any of them is done.
+    ///
+    /// A patch is held against them with what is there now, unless an earlier operation of the batch writes its key;
+    /// what it makes in the end is asked about once more when its turn comes.
+    pub(super) fn check_batch(
+        &self,
+        rules: &Rules,
+        operations: &[BatchOperation],
+        now: u64,
+    ) -> Result<(), WriteError> {
+        let mut written = HashSet::new();
+        for (index, operation) in operations.iter().enumerate() {
+            let key = operation.key.as_str();
+            let checked = match &operation.kind {
+                BatchKind::Get => continue,
+                BatchKind::Delete => Ok(()),
+                BatchKind::Put { value, .. } => check(rules, key, value),
+                BatchKind::Patch { .. } if written.contains(key) => {
+                    rules.check_key(key).map_err(invalid)
+                }
+                BatchKind::Patch { kind, patch, .. } => {
+                    let stored = self.read(key, self.partitions.place(key), now);
+                    let json = stored
+                        .as_ref()
+                        .is_none_or(|stored| stored.media_type.is_none());
+                    let stored = stored.as_ref().map(|stored| &stored.value[..]);
+                    let limits = self.options.patch_limits();
+                    rules
+                        .check_key(key)
+                        .and_then(|()| match merge::patched(*kind, stored, patch, &limits) {
+                            Ok(merged) if json => {
+                                rules.check_value(key, &Candidate::json(&merged))
+                            }
+                            // It fails on its own account when its turn comes.
+                            _ => Ok(()),
+                        })
+                        .map_err(invalid)
+                }
+            };
+            match checked {
+                Err(WriteError::Invalid { violation, .. }) => {
+                    return Err(WriteError::Invalid {
+                        violation,
+                        index: Some(index),
+                    });
+                }
+                other => other?,
+            }
+            written.insert(key);
+        }
+        Ok(())
+    }
+}

@@ -42,7 +42,11 @@ fn every_case_is_decided_rightly() {
         }
         let found = check(&text, &Limits::default());
         assert_eq!(found.is_ok(), accept, "{name}: {found:?}");
-        assert_eq!(minified(&text, &Limits::default()).is_ok(), accept, "{name}");
+        assert_eq!(
+            minified(&text, &Limits::default()).is_ok(),
+            accept,
+            "{name}"
+        );
         decided[usize::from(accept)] += 1;
     }
     // With the three below these are the 318 cases.
@@ -64,5 +68,8 @@ fn very_many_brackets_are_refused_at_the_limit_of_depth() {
         depth_max: 500,
         ..limits
     };
-    assert_eq!(check(nested.as_bytes(), &deep).map(|seen| seen.depth), Ok(500));
+    assert_eq!(
+        check(nested.as_bytes(), &deep).map(|seen| seen.depth),
+        Ok(500)
+    );
 }

@@ -44,6 +44,7 @@ pub(crate) fn command() -> Command {
         .subcommand(check())
         .subcommand(repair())
         .subcommand(inspect())
+        .subcommand(check_rules())
         .subcommand(get())
         .subcommand(put())
         .subcommand(patch())
@@ -123,6 +124,31 @@ fn repair() -> Command {
         .about("Cut a damaged data directory back to what can be proven sound")
         .after_help("Whatever is cut off is kept beside the files it came from. A sound directory is left as it is.")
         .arg(directory())
+}
+
+fn check_rules() -> Command {
+    Command::new("check-rules")
+        .about("Read a file of validation rules, and try it on documents")
+        .after_help(
+            "Exit code 0: nothing would be refused. 1: something would; each line says which rule refuses what. \
+             2: the file has a mistake, which is named by line and key.",
+        )
+        .arg(
+            Arg::new("file")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(ValueParser::path_buf())
+                .value_hint(ValueHint::FilePath)
+                .help("The rules, as --validation takes them"),
+        )
+        .arg(
+            Arg::new("sample")
+                .long("sample")
+                .value_name("NDJSON")
+                .value_parser(ValueParser::path_buf())
+                .value_hint(ValueHint::FilePath)
+                .help("A line of JSON a document, with key and value (`-`: standard input)"),
+        )
 }
 
 fn inspect() -> Command {

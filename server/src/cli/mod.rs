@@ -12,6 +12,7 @@ mod logging;
 mod manual;
 mod progress;
 mod repair;
+mod rules;
 mod serve;
 mod usage;
 
@@ -84,6 +85,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("check", matches)) => data_dir::check(matches),
         Some(("repair", matches)) => repair::run(matches),
         Some(("inspect", matches)) => inspect::run(matches),
+        Some(("check-rules", matches)) => rules::check_rules(matches),
         Some(("get", matches)) => client::get(matches),
         Some(("put", matches)) => client::put(matches),
         Some(("patch", matches)) => client::patch(matches),

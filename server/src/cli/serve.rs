@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::ArgMatches;
 
 use super::progress::Console;
-use super::{Failure, arguments, load, logging};
+use super::{Failure, arguments, load, logging, rules};
 use crate::config::{self, Config, Live, Persistence, Recovery, WalSync};
 use crate::engine::{self, Disk, Engine};
 use crate::http;
@@ -14,6 +14,7 @@ use crate::runtime::server::{self, Observer, ServerOptions};
 /// Runs the server until it has been asked to end.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (effective, config) = load(matches)?;
+    let rules = rules(&config).map_err(Failure::Usage)?;
     if config.check_only {
         return Ok(());
     }
@@ -23,6 +24,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         tracing::warn!("{notice}");
     }
     let mut options = options(config)?;
+    options.engine.rules = Arc::new(rules);
     let flags = arguments::given_settings(matches);
     let live = Live::new(effective, flags, Box::new(apply));
     options.http.configuration = Some(Arc::new(live));
@@ -33,8 +35,16 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
 /// Has the running server do what `config` says, as far as its run-time settings go: those of the table with
 /// `runtime: true`. Checks come first, so that a configuration is taken whole or not at all.
 fn apply(config: &Config, engine: &Engine) -> Result<(), String> {
-    engine.set_memory(memory(config.memory)?);
+    let memory = memory(config.memory)?;
+    let rules = rules(config)?;
+    engine.set_memory(memory);
+    engine.set_rules(rules);
     Ok(())
+}
+
+fn rules(config: &Config) -> Result<engine::Rules, String> {
+    let file = config.validation.as_deref();
+    file.map_or_else(|| Ok(engine::Rules::default()), rules::read)
 }
 
 fn memory(memory: config::Memory) -> Result<engine::Memory, String> {

@@ -120,6 +120,8 @@ pub(crate) struct Config {
     /// `None`: the store is in memory only.
     pub(crate) persistence: Option<Persistence>,
     pub(crate) memory: Memory,
+    /// A file of rules about keys and values.
+    pub(crate) validation: Option<PathBuf>,
     pub(crate) limits: Limits,
     /// `None`: pretty on a terminal, else JSON.
     pub(crate) log_format: Option<LogFormat>,
@@ -216,6 +218,7 @@ impl Config {
             shutdown_timeout: effective.duration("shutdown-timeout"),
             persistence: data_dir.map(|data_dir| Persistence::new(effective, data_dir)),
             memory: Memory::new(effective)?,
+            validation: effective.path("validation"),
             limits: Limits::new(effective),
             log_format: effective.choice("log-format").map(|format| match format {
                 "pretty" => LogFormat::Pretty,

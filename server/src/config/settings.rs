@@ -44,6 +44,7 @@ pub(crate) enum Section {
     Persistence,
     Memory,
     Limits,
+    Trust,
     Logs,
     Configuration,
 }
@@ -55,6 +56,7 @@ impl Section {
             Section::Persistence => "Persistence",
             Section::Memory => "Memory",
             Section::Limits => "Limits",
+            Section::Trust => "Trust",
             Section::Logs => "Logs",
             Section::Configuration => "Configuration",
         }
@@ -429,6 +431,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         placeholder: "N",
         summary: "Most connections open at a time",
         details: "One more is answered 503 and closed. The limit of open files must be above it.",
+    },
+    Setting {
+        name: "validation",
+        section: Section::Trust,
+        kind: Kind::Path,
+        default: Fallback::Nothing("keys and values have no rules but the limits"),
+        runtime: true,
+        placeholder: "FILE",
+        summary: "A TOML file of rules about keys and values, read again on SIGHUP",
+        details: "A write that breaks one is answered 422 (400 on /kv). A file with a mistake is refused at start; later, the \
+                  rules in use stay. `inflightkv check-rules` tries one.",
     },
     Setting {
         name: "log-format",

@@ -70,6 +70,7 @@ fn the_defaults_are_those_of_the_contract() {
             bytes_max: None,
             eviction: "none",
         },
+        validation: None,
         limits: Limits {
             key_bytes_max: 1_024,
             value_bytes_max: 1 << 20,

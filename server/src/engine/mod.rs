@@ -315,7 +315,7 @@ impl Engine {
             incarnation: AtomicU64::new(0),
             recovery: Recovery::new(),
             recovery_report: Mutex::default(),
-            rules: RuleBook::default(),
+            rules: RuleBook::new(Arc::clone(&options.rules)),
             counters: Counters::default(),
             threads: Mutex::default(),
             stopping: AtomicBool::new(false),

@@ -4,6 +4,7 @@ use super::clock::{Clock, SystemClock};
 use inflightkv_core::PatchLimits;
 use inflightkv_eviction::PolicyKind;
 use inflightkv_snapshot as snapshot;
+use inflightkv_validation::Rules;
 use inflightkv_wal as wal;
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -29,6 +30,8 @@ pub struct Options {
     pub depth_max: u32,
     /// How much memory the data may take, and what goes when it is full; may change while the store runs.
     pub memory: Memory,
+    /// What keys and values are held against; none by default. Replaced by [`Engine::set_rules`](super::Engine::set_rules).
+    pub rules: Arc<Rules>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// Durability; `None` keeps the store in memory only.
@@ -43,6 +46,7 @@ impl Default for Options {
             value_bytes_max: 1 << 20,
             depth_max: 128,
             memory: Memory::default(),
+            rules: Arc::default(),
             clock: Arc::new(SystemClock::new()),
             persistence: None,
         }

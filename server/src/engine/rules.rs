@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The rules in use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct RuleBook {
     /// Whether there is anything to ask: most stores have no rules, and a write then looks at this only.
     any: AtomicBool,
@@ -22,6 +22,13 @@ pub(crate) struct RuleBook {
 }
 
 impl RuleBook {
+    pub(super) fn new(rules: Arc<Rules>) -> Self {
+        Self {
+            any: AtomicBool::new(!rules.is_empty()),
+            rules: RwLock::new(rules),
+        }
+    }
+
     /// The rules, if there are any.
     pub(super) fn current(&self) -> Option<Arc<Rules>> {
         self.any
@@ -97,9 +104,7 @@ impl Shared {
                     rules
                         .check_key(key)
                         .and_then(|()| match merge::patched(*kind, stored, patch, &limits) {
-                            Ok(merged) if json => {
-                                rules.check_value(key, &Candidate::json(&merged))
-                            }
+                            Ok(merged) if json => rules.check_value(key, &Candidate::json(&merged)),
                             // It fails on its own account when its turn comes.
                             _ => Ok(()),
                         })

@@ -1,7 +1,7 @@
 //! What a store tells of itself, as plain numbers.
 
 use super::adapters::sequence;
-use super::{Engine, Persistence, Readiness, RecoveryReport};
+use super::{Engine, Persistence, Readiness, RecoveryReport, RuleHits};
 use inflightkv_core::{PartitionStats, Sequence};
 use inflightkv_snapshot::{ChainError, Kind, chain};
 use inflightkv_wal::Wal;
@@ -32,6 +32,8 @@ pub struct Stats {
     pub wal: Option<WalStats>,
     /// What the last start found, of a durable store.
     pub recovery: Option<RecoveryReport>,
+    /// How often each rule about keys and values was broken.
+    pub rules: Vec<RuleHits>,
 }
 
 /// One partition.
@@ -160,6 +162,7 @@ impl Engine {
             partitions,
             wal: log.map(wal_stats),
             recovery: shared.recovery_report.lock().clone(),
+            rules: self.rules().hits(),
         }
     }
 

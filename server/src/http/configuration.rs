@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use std::fmt;
 use std::rc::Rc;
+use tokio::sync::oneshot;
 
 /// Most bytes of a change: every setting at once is far below it.
 const CHANGE_BYTES_MAX: usize = 64 << 10;
@@ -124,14 +125,45 @@ fn document(state: &LoopState, details: bool) -> Value {
 impl Change {
     /// The body is there, or never will be.
     pub(crate) fn with_body(self, state: &Rc<LoopState>, body: Result<Bytes, Fault>) -> Answer {
-        Answer::now(match body.and_then(|body| change(state, &body)) {
-            Ok(()) => shown(StatusCode::OK, &document(state, false)),
-            Err(fault) => v1::failure(&fault),
+        let changes = match body.and_then(|body| changes(state, &body)) {
+            Ok(changes) => changes,
+            Err(fault) => return Answer::now(v1::failure(&fault)),
+        };
+        let Some(configuration) = state.settings.configuration.clone() else {
+            return Answer::now(v1::failure(&Fault::Setting(SettingError::Refused {
+                reason:
+                    "this server was embedded without a configuration; change it where it was started"
+                        .to_owned(),
+            })));
+        };
+        // Settings may name files, and a file of rules takes its time to compile: not on a loop.
+        let engine = state.lane.engine();
+        let (sender, receiver) = oneshot::channel();
+        let spawned = std::thread::Builder::new()
+            .name("configure".to_owned())
+            .spawn(move || {
+                // Whoever asked may be gone.
+                let _ = sender.send(configuration.change(&changes, &engine));
+            });
+        if let Err(error) = spawned {
+            return Answer::now(v1::failure(&Fault::Internal {
+                reason: format!("no thread to change the configuration with: {error}"),
+            }));
+        }
+        let state = state.clone();
+        Answer::later(async move {
+            match receiver.await {
+                Ok(Ok(())) => shown(StatusCode::OK, &document(&state, false)),
+                Ok(Err(error)) => v1::failure(&Fault::Setting(error)),
+                Err(_) => v1::failure(&Fault::Internal {
+                    reason: "the change of the configuration was not finished".to_owned(),
+                }),
+            }
         })
     }
 }
 
-fn change(state: &LoopState, body: &[u8]) -> Result<(), Fault> {
+fn changes(state: &LoopState, body: &[u8]) -> Result<Map<String, Value>, Fault> {
     if body.is_empty() {
         return Err(Fault::EmptyBody);
     }
@@ -144,14 +176,5 @@ fn change(state: &LoopState, body: &[u8]) -> Result<(), Fault> {
                 .to_owned(),
         }));
     };
-    match &state.settings.configuration {
-        Some(configuration) => configuration
-            .change(&changes, &state.lane.engine())
-            .map_err(Fault::Setting),
-        None => Err(Fault::Setting(SettingError::Refused {
-            reason:
-                "this server was embedded without a configuration; change it where it was started"
-                    .to_owned(),
-        })),
-    }
+    Ok(changes)
 }

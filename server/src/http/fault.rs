@@ -143,10 +143,9 @@ impl Fault {
     /// Seconds after which to try again, when that can help.
     pub(crate) fn retry_after(&self) -> Option<&'static str> {
         match self {
-            Self::NotServing(_)
-            | Self::Refused(_)
-            | Self::TooManyConnections
-            | Self::Contended => Some("1"),
+            Self::NotServing(_) | Self::Refused(_) | Self::TooManyConnections | Self::Contended => {
+                Some("1")
+            }
             Self::DurabilityFailed(cause) | Self::ReadNotDurable(cause) if cause.disk_full => {
                 Some("1")
             }

@@ -1,7 +1,9 @@
 //! What the store tells of itself, as JSON.
 
 use super::fault::describe_readiness;
-use crate::engine::{DiskListing, PartitionReport, Readiness, RecoveryReport, Stats, WalStats};
+use crate::engine::{
+    DiskListing, PartitionReport, Readiness, RecoveryReport, RuleHits, Stats, WalStats,
+};
 use inflightkv_core::PartitionStats;
 use serde_json::{Map, Value, json};
 
@@ -18,8 +20,13 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "patchRetries": stats.patch_retries,
         "wal": stats.wal.as_ref().map(wal),
         "recovery": stats.recovery.as_ref().map(recovery),
+        "rules": stats.rules.iter().map(rule).collect::<Vec<_>>(),
         "partitions": stats.partitions.iter().map(partition).collect::<Vec<_>>(),
     })
+}
+
+fn rule(rule: &RuleHits) -> Value {
+    json!({ "name": rule.name, "mode": rule.mode.name(), "hits": rule.hits })
 }
 
 fn readiness(readiness: &Readiness) -> Value {

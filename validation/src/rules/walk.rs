@@ -260,7 +260,7 @@ pub(crate) fn text(inner: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The character of `u` with four digits or `a pair of them`, and the bytes it takes.
+/// The character of `u` with four digits, or of a surrogate pair of them, and the bytes it takes.
 fn code_point(escape: &str) -> (char, usize) {
     let unit = |at: usize| {
         let digits = escape.get(at..at + 4)?;

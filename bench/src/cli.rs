@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::workload::VALUE_BYTES_MIN;
+use crate::workload::mix::{Mix, Popularity};
 
 /// Load generation and comparisons for InFlightKv.
 #[derive(Debug, Parser)]
@@ -22,6 +23,10 @@ pub(crate) enum Command {
     Bare(Bare),
     /// Load one server and report throughput, latency and CPU time
     Load(Load),
+    /// Have many clients increment one number, each by compare-and-set, and check that none got lost
+    Counter(Counter),
+    /// Measure everything about the server, and write a report with charts
+    Suite(Suite),
     /// Compare InFlightKv with the bare server and redis-server, in interleaved rounds
     Compare(Compare),
 }
@@ -46,6 +51,11 @@ pub(crate) struct Bare {
 pub(crate) enum ProtocolName {
     Http,
     Redis,
+    Memcached,
+    /// HTTP in front of Redis
+    Webdis,
+    /// The HTTP gateway of etcd
+    Etcd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -54,13 +64,6 @@ pub(crate) enum Arrivals {
     Constant,
     /// Independent of each other, as from many users
     Poisson,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Mix {
-    Get,
-    Put,
-    Mixed,
 }
 
 #[derive(Debug, Args)]
@@ -96,12 +99,21 @@ pub(crate) struct Load {
     /// connection sends when it has been answered (closed loop, finds the ceiling)
     #[arg(long, value_parser = rate)]
     pub(crate) rate: Option<f64>,
-    /// How the schedule of --rate is spaced
-    #[arg(long, value_enum, default_value = "constant", requires = "rate")]
+    /// How the schedule of --rate and --knee is spaced
+    #[arg(long, value_enum, default_value = "constant")]
     pub(crate) arrivals: Arrivals,
     /// What is asked
     #[arg(long, value_enum, default_value = "get")]
     pub(crate) mix: Mix,
+    /// Find the highest rate at which p99 stays below --p99-below; each step takes --duration
+    #[arg(long, conflicts_with_all = ["rate", "requests"])]
+    pub(crate) knee: bool,
+    /// What p99 has to stay below for --knee
+    #[arg(long, default_value = "5ms", value_parser = duration, requires = "knee")]
+    pub(crate) p99_below: Duration,
+    /// Report latencies over time as well, in windows of this length (with --json)
+    #[arg(long, value_parser = duration, value_name = "LENGTH")]
+    pub(crate) windows: Option<Duration>,
     /// Percentage of GETs in `--mix mixed`
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) reads: u8,
@@ -121,6 +133,59 @@ pub(crate) struct Load {
     pub(crate) json: bool,
 }
 
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Counter {
+    /// Server to load
+    #[arg(long, value_parser = address, value_name = "ADDRESS")]
+    pub(crate) address: SocketAddr,
+    /// Clients, each on a connection and a thread of its own
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) clients: u16,
+    /// Increments that each client has to bring about
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) increments: u64,
+    /// The key that they share
+    #[arg(long, default_value = "counter", value_parser = plain_key)]
+    pub(crate) key: String,
+    /// Report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Suite {
+    /// Benchmarks to run [default: all; see --list]
+    #[arg(value_name = "BENCHMARK")]
+    pub(crate) names: Vec<String>,
+    /// List the benchmarks and what each does
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// A tenth of the time and of the keys: whether it works, not how fast it is
+    #[arg(long)]
+    pub(crate) quick: bool,
+    #[command(flatten)]
+    pub(crate) subjects: Subjects,
+    /// The same seed asks the same in the same order
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+/// Where a report goes, and what it is set beside.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Output {
+    /// Folder for the report
+    #[arg(long, default_value = "target/bench", value_name = "FOLDER")]
+    pub(crate) out: PathBuf,
+    /// An earlier report to compare with [default: baseline-NAME.json in the folder, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// Keep this report as the baseline of later ones
+    #[arg(long)]
+    pub(crate) save_baseline: bool,
+}
+
 /// Which keys and values are used.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Data {
@@ -130,9 +195,46 @@ pub(crate) struct Data {
     /// Size of a value, JSON
     #[arg(long, default_value_t = 100, value_parser = bytes_in::<VALUE_BYTES_MIN, { 64 << 20 }>)]
     pub(crate) value_bytes: usize,
+    /// Size of the values of --large-percent of the keys
+    #[arg(long, default_value_t = 65_536, value_parser = bytes_in::<VALUE_BYTES_MIN, { 64 << 20 }>)]
+    pub(crate) large_bytes: usize,
+    /// Percentage of keys with a large value
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) large_percent: u8,
+    /// Which keys are asked for how often [default: uniform; zipf or latest in the mixes of YCSB]
+    #[arg(long, value_enum)]
+    pub(crate) popularity: Option<Popularity>,
+    /// The exponent of Zipf's law
+    #[arg(long, default_value_t = ZIPF, value_parser = exponent)]
+    pub(crate) zipf: f64,
+    /// Operations of a batch
+    #[arg(long, default_value_t = 100, value_parser = bytes_in::<1, 10_000>)]
+    pub(crate) batch: usize,
+    /// Keys of a page of a listing
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) page: u32,
     /// The same seed asks the same in the same order
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+const ZIPF: f64 = 0.99;
+
+impl Data {
+    /// Values of one size; everything else as it is by default.
+    pub(crate) fn new(keys: u64, value_bytes: usize, seed: u64) -> Self {
+        Self {
+            keys,
+            value_bytes,
+            large_bytes: value_bytes,
+            large_percent: 0,
+            popularity: None,
+            zipf: ZIPF,
+            batch: 100,
+            page: 100,
+            seed,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -148,13 +250,70 @@ pub(crate) struct Compare {
 pub(crate) enum Comparison {
     /// Memory per key, and restart times with these keys
     Memory(Memory),
+    /// The same work on every server that is installed, as a report with charts
+    Peers(Peers),
+    /// Two builds of the server in turn: the ratio of their CPU time, with its interval
+    Builds(Builds),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Peers {
+    #[command(flatten)]
+    pub(crate) subjects: Subjects,
+    /// Who is compared
+    #[arg(long, value_enum, value_delimiter = ',',
+        default_values = ["inflightkv", "bare", "redis", "memcached", "webdis", "etcd"])]
+    pub(crate) servers: Vec<ServerName>,
+    /// Rounds; figures are medians
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Length of a round for each server and operation
+    #[arg(long, default_value = "1500ms", value_parser = duration)]
+    pub(crate) round: Duration,
+    /// Threads of the generator [default: half of the cores]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) load_threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Builds {
+    /// The program that is to be judged
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) new: PathBuf,
+    /// The program that it is compared with
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) old: PathBuf,
+    /// Pairs of rounds
+    #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(5..=1000))]
+    pub(crate) pairs: u32,
+    /// Length of a round for each build and operation
+    #[arg(long, default_value = "500ms", value_parser = duration)]
+    pub(crate) round: Duration,
+    /// How much more CPU time the new build may use, in percent
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) limit_percent: f64,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServerName {
     Inflightkv,
+    /// hyper answering a constant: the limit
     Bare,
     Redis,
+    Memcached,
+    /// HTTP in front of Redis
+    Webdis,
+    /// The HTTP gateway of etcd
+    Etcd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -256,6 +415,26 @@ fn path(text: &str) -> Result<String, String> {
         Ok(text.to_owned())
     } else {
         Err("expected a path such as /v1/kv/".to_owned())
+    }
+}
+
+/// One that needs no escapes in a path.
+fn plain_key(text: &str) -> Result<String, String> {
+    let sound = !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte));
+    if sound && !text.starts_with("__") {
+        Ok(text.to_owned())
+    } else {
+        Err("expected letters, digits and -_.:/, and no __ in front".to_owned())
+    }
+}
+
+fn exponent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(exponent) if (0.01..=5.0).contains(&exponent) => Ok(exponent),
+        _ => Err("expected a number from 0.01 to 5".to_owned()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::protocol::http::{Head, ParsedHead, parse_head};
+use crate::protocol::http::{Framing, Head, ParsedHead, chunks, parse_head};
 use crate::protocol::resp;
 use crate::protocol::{Answer, Parsed};
 
@@ -21,6 +21,25 @@ pub(crate) struct Client {
     address: SocketAddr,
     stream: TcpStream,
     input: Vec<u8>,
+}
+
+/// An answer over HTTP.
+#[derive(Debug)]
+pub(crate) struct HttpAnswer {
+    pub(crate) status: u16,
+    head: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl HttpAnswer {
+    /// The header field with this name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let head = str::from_utf8(&self.head).ok()?;
+        head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
 }
 
 impl Client {
@@ -49,31 +68,53 @@ impl Client {
         media_type: &str,
         body: &[u8],
     ) -> Result<(u16, Vec<u8>), Error> {
+        let answer = self.exchange(method, path, media_type, body)?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// One HTTP request, and its whole answer.
+    pub(crate) fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        media_type: &str,
+        body: &[u8],
+    ) -> Result<HttpAnswer, Error> {
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: {media_type}\r\nContent-Length: {}\r\n\r\n",
             self.address,
             body.len()
         );
         self.send(&[head.as_bytes(), body].concat())?;
-        loop {
+        let Head {
+            bytes,
+            framing,
+            status,
+            ..
+        } = loop {
             match parse_head(&self.input) {
                 ParsedHead::Incomplete => self.receive()?,
                 ParsedHead::Malformed(what) => return Err(self.wrong(path, what, "HTTP/1.1")),
-                ParsedHead::Whole(Head {
-                    bytes,
-                    body_bytes,
-                    status,
-                    ..
-                }) => {
-                    while self.input.len() < bytes + body_bytes {
-                        self.receive()?;
-                    }
-                    let rest = self.input.split_off(bytes + body_bytes);
-                    let mut answer = std::mem::replace(&mut self.input, rest);
-                    return Ok((status, answer.split_off(bytes)));
-                }
+                ParsedHead::Whole(head) => break head,
             }
+        };
+        let end = loop {
+            match framing.end(&self.input[bytes..]) {
+                Ok(Some((end, _))) => break bytes + end,
+                Ok(None) => self.receive()?,
+                Err(what) => return Err(self.wrong(path, what, "HTTP/1.1")),
+            }
+        };
+        let rest = self.input.split_off(end);
+        let mut head = std::mem::replace(&mut self.input, rest);
+        let mut body = head.split_off(bytes);
+        if framing == Framing::Chunked {
+            let mut content = Vec::new();
+            let whole = chunks(&body, |chunk| content.extend_from_slice(chunk));
+            debug_assert!(matches!(whole, Ok(Some(_))), "its end was found above");
+            body = content;
         }
+        Ok(HttpAnswer { status, head, body })
     }
 
     /// An HTTP request that must succeed; the body of its answer.
@@ -105,6 +146,9 @@ impl Client {
                         self.input.drain(..used);
                         match answer {
                             Answer::Success { .. } => break,
+                            Answer::Missing { .. } => {
+                                return Err(self.wrong("a command", "nothing", "success"));
+                            }
                             Answer::Failure { kind, .. } => {
                                 return Err(self.wrong("a command", &kind, "success"));
                             }

@@ -11,20 +11,24 @@
 //!
 //! # Reading order
 //! `workload` (what is asked), `protocol` (its bytes), `load` (when, and how long it took), `usage` (what it cost);
-//! then `process` and `servers` (who is measured) and `compare` (side by side).
+//! `counter` (whether concurrent increments survive); then `process` and `servers` (who is measured) and `compare` (side by side).
 #![forbid(unsafe_code)]
 
 mod bare;
 mod cli;
 mod client;
 mod compare;
+mod counter;
 mod environment;
 mod error;
+mod fill;
 mod interrupt;
 mod load;
 mod process;
 mod protocol;
+mod report;
 mod servers;
+mod suite;
 mod usage;
 mod workload;
 
@@ -43,8 +47,12 @@ fn main() -> ExitCode {
         // Without a handler of its own, so that a signal ends it at once.
         Command::Bare(options) => bare::run(&options),
         Command::Load(options) => interrupt::install().and_then(|()| load::command::run(&options)),
+        Command::Counter(options) => interrupt::install().and_then(|()| counter::command(&options)),
+        Command::Suite(options) => interrupt::install().and_then(|()| suite::run(&options)),
         Command::Compare(arguments) => interrupt::install().and_then(|()| match &arguments.what {
             Some(Comparison::Memory(options)) => compare::memory::run(options),
+            Some(Comparison::Peers(options)) => compare::peers::run(options),
+            Some(Comparison::Builds(options)) => compare::builds::run(options),
             None => compare::speed::run(&arguments.speed),
         }),
     };

@@ -25,12 +25,68 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration, Error> {
     ))
 }
 
+/// CPU time of several processes together; none for no process.
+pub(crate) fn cpu_time_of(pids: &[u32]) -> Result<Option<Duration>, Error> {
+    if pids.is_empty() {
+        return Ok(None);
+    }
+    pids.iter()
+        .map(|&pid| cpu_time(pid))
+        .sum::<Result<_, _>>()
+        .map(Some)
+}
+
 /// CPU time of this process, including threads that have ended.
 pub(crate) fn own_cpu_time() -> Duration {
     // A clock of the process starts at zero and is never negative.
     clock_gettime(ClockId::ProcessCPUTime)
         .try_into()
         .unwrap_or_default()
+}
+
+/// How busy each core of the machine has been since it started, whoever used it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Machine {
+    /// Ticks in use, and all ticks.
+    cores: Vec<(u64, u64)>,
+}
+
+impl Machine {
+    /// Empty where the kernel does not say.
+    pub(crate) fn read() -> Self {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        Self {
+            cores: text.lines().filter_map(core_ticks).collect(),
+        }
+    }
+
+    /// The share of the time in which each core was busy since `before`.
+    pub(crate) fn busy_since(&self, before: &Self) -> Vec<f64> {
+        let shares = self.cores.iter().zip(&before.cores);
+        shares
+            .map(|(after, before)| {
+                let all = after.1.saturating_sub(before.1).max(1);
+                after.0.saturating_sub(before.0) as f64 / all as f64
+            })
+            .collect()
+    }
+}
+
+/// `cpu0 user nice system idle iowait …`; the line without a number is their sum.
+fn core_ticks(line: &str) -> Option<(u64, u64)> {
+    let rest = line.strip_prefix("cpu")?;
+    if !rest.starts_with(|first: char| first.is_ascii_digit()) {
+        return None;
+    }
+    let ticks: Vec<u64> = rest
+        .split_whitespace()
+        .skip(1)
+        // What follows are guests, counted in `user` already.
+        .take(8)
+        .map_while(|text| text.parse().ok())
+        .collect();
+    let (all, idle): (u64, u64) = (ticks.iter().sum(), ticks.iter().skip(3).take(2).sum());
+    Some((all - idle, all))
 }
 
 /// Memory of a process that is in RAM.
@@ -100,6 +156,22 @@ mod tests {
         }
         assert!(cpu_time(pid).unwrap() - before >= Duration::from_millis(10));
         assert!(resident_bytes(pid).unwrap() > 100 << 10);
+    }
+
+    #[test]
+    fn the_time_of_a_core_is_split_into_busy_and_idle() {
+        assert_eq!(core_ticks("cpu1 10 1 5 80 4 0 0 0 0 0"), Some((16, 100)));
+        assert_eq!(core_ticks("cpu  20 2 10 160 8 0 0 0 0 0"), None);
+        assert_eq!(core_ticks("intr 1 2 3"), None);
+        let (before, after) = (
+            Machine {
+                cores: vec![(16, 100)],
+            },
+            Machine {
+                cores: vec![(66, 200)],
+            },
+        );
+        assert_eq!(after.busy_since(&before), [0.5]);
     }
 
     #[test]

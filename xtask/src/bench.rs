@@ -1,4 +1,4 @@
-//! Runs the comparison, and as a gate holds its figures against recorded limits.
+//! Runs the benchmarks, and as a gate holds its figures against recorded limits.
 
 use std::ffi::OsString;
 use std::fs;
@@ -12,12 +12,18 @@ use crate::shell::{self, Failure};
 const BASELINE: &str = "bench/baseline.toml";
 const PACKAGES: [&str; 2] = ["inflightkv-server", "inflightkv-bench"];
 
+/// What `inflightkv-bench` runs besides its suite; anything else is taken for a benchmark of the suite.
+const PARTS: [&str; 4] = ["compare", "load", "counter", "peers"];
+
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Check the CPU time per operation against the limits in bench/baseline.toml
-    #[arg(long)]
+    #[arg(long, conflicts_with = "what")]
     check: bool,
-    /// Arguments for `inflightkv-bench compare`
+    /// Benchmarks of the suite [default: all of them], or one of peers, compare, load, counter
+    #[arg(value_name = "WHAT")]
+    what: Vec<String>,
+    /// Arguments for `inflightkv-bench`; `-- --help` lists them
     #[arg(last = true, conflicts_with = "check")]
     arguments: Vec<OsString>,
 }
@@ -26,14 +32,21 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
     let program = shell::release_program(root, &PACKAGES, "inflightkv-bench")?;
     if options.check {
         let baseline = Baseline::read(&root.join(BASELINE))?;
-        check(&baseline, || measure(&program, &baseline))
-    } else {
-        shell::run(
-            Command::new(program)
-                .arg("compare")
-                .args(&options.arguments),
-        )
+        return check(&baseline, || measure(&program, &baseline));
     }
+    let mut command = Command::new(program);
+    command.current_dir(root);
+    match options.what.first().map(String::as_str) {
+        Some("peers") => {
+            command.arg("compare");
+        }
+        Some(first) if PARTS.contains(&first) => {}
+        _ => {
+            command.arg("suite");
+        }
+    }
+    // Its own sentence about what went wrong has been read by then.
+    shell::run(command.args(&options.what).args(&options.arguments))
 }
 
 #[derive(Debug, Deserialize)]

@@ -28,7 +28,7 @@ enum Task {
     Ci,
     /// Simulate crashes and power cuts from generated histories
     Fuzz(fuzz::Options),
-    /// Compare with the bare server and Redis, or check the recorded limits
+    /// Measure the server and write a report, or check the recorded limits
     Bench(bench::Options),
 }
 

@@ -6,20 +6,19 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::cli::{Memory, Mix, ServerName};
-use crate::client::Client;
+use crate::cli::{Data, Memory, ServerName};
 use crate::compare::table::Table;
 use crate::compare::temporary_folder;
-use crate::environment::{self, Environment};
+use crate::environment::Environment;
 use crate::error::Error;
-use crate::load::{self, Pace, Plan, Stop};
+use crate::fill::Range;
+use crate::load::{self, Plan, Stop};
 use crate::protocol::resp;
 use crate::servers::{self, Launcher, Server};
-use crate::workload::{self, KEY_BYTES, Values};
-use crate::{interrupt, usage};
+use crate::workload::KEY_BYTES;
+use crate::workload::mix::Mix;
+use crate::{fill, interrupt, usage};
 
-/// Operations of one batch, commands of one pipeline.
-const BATCH: u64 = 1_000;
 /// After loading, for what a server does in the background.
 const SETTLE: Duration = Duration::from_secs(1);
 /// Keys that are read back after a restart.
@@ -211,26 +210,12 @@ impl Bench<'_> {
             seed,
             ..
         } = *self.options;
+        let data = Data::new(keys, value_bytes, seed);
+        let protocol = server.name.protocol(server.address);
         Plan {
-            address: server.address,
-            protocol: server.name.protocol(server.address, value_bytes),
             connections: 10,
-            threads: environment::load_threads(),
-            pipeline: 1,
-            pace: Pace::Closed,
             stop: Stop::Requests(SAMPLE),
-            warmup: Duration::ZERO,
-            timeout: Duration::from_secs(10),
-            mix: Mix::Get,
-            reads_percent: 100,
-            data: crate::cli::Data {
-                keys,
-                value_bytes,
-                seed,
-            },
-            sequential: false,
-            body_bytes: Some(value_bytes),
-            pid: None,
+            ..Plan::new(server.address, protocol, data, Mix::Get)
         }
     }
 
@@ -243,79 +228,12 @@ impl Bench<'_> {
             ..
         } = *self.options;
         let progress = progress(keys, server.name.as_str());
-        let values = Values::new(value_bytes, seed);
-        let mut random = fastrand::Rng::with_seed(seed);
-        let mut client = server.connect()?;
-        let start = Instant::now();
-        let mut request = Vec::new();
-        for first in (0..keys).step_by(usize::try_from(BATCH).expect("a batch is small")) {
-            interrupt::check()?;
-            let numbers = first..keys.min(first + BATCH);
-            let count = numbers.end - numbers.start;
-            request.clear();
-            for number in numbers {
-                append_put(server.name, number, &values, &mut random, &mut request);
-            }
-            send(&mut client, server.name, &request, count)?;
-            progress.inc(count);
-        }
-        let took = start.elapsed();
+        let data = Data::new(keys, value_bytes, seed);
+        let took = fill::run(server, &data, Range::default(), |count| progress.inc(count))?;
         progress.finish_and_clear();
         interrupt::sleep_until(Instant::now() + SETTLE)?;
         Ok(took)
     }
-}
-
-/// One write, as a line of a batch or as a command of a pipeline.
-fn append_put(
-    name: ServerName,
-    number: u64,
-    values: &Values,
-    random: &mut fastrand::Rng,
-    out: &mut Vec<u8>,
-) {
-    let key = workload::key(number);
-    if name == ServerName::Redis {
-        resp::append_set_head(&key, values.bytes(), out);
-        values.append(random, out);
-        out.extend_from_slice(b"\r\n");
-    } else {
-        out.extend_from_slice(br#"{"op":"put","key":""#);
-        out.extend_from_slice(&key);
-        out.extend_from_slice(br#"","value":"#);
-        values.append(random, out);
-        out.extend_from_slice(b"}\n");
-    }
-}
-
-fn send(client: &mut Client, name: ServerName, request: &[u8], count: u64) -> Result<(), Error> {
-    if name == ServerName::Redis {
-        return client.redis(request, usize::try_from(count).expect("a batch is small"));
-    }
-    let answer = client.http_success("POST", "/v1/batch", "application/x-ndjson", request)?;
-    let lines = || {
-        answer
-            .split(|&byte| byte == b'\n')
-            .filter(|line| !line.is_empty())
-    };
-    let succeeded = lines()
-        .filter(|line| line.windows(11).any(|bytes| bytes == br#""status":20"#))
-        .count() as u64;
-    if succeeded == count {
-        return Ok(());
-    }
-    let failed = lines()
-        .find(|line| !line.windows(11).any(|bytes| bytes == br#""status":20"#))
-        .unwrap_or_default();
-    Err(Error::Answer {
-        name: name.as_str().to_owned(),
-        what: "a batch".to_owned(),
-        found: format!(
-            "{succeeded} successes {}",
-            String::from_utf8_lossy(&failed[..failed.len().min(300)])
-        ),
-        expected: count.to_string(),
-    })
 }
 
 fn progress(keys: u64, name: &str) -> ProgressBar {
@@ -327,15 +245,10 @@ fn progress(keys: u64, name: &str) -> ProgressBar {
 }
 
 fn print(outcome: &Outcome) {
-    let Environment {
-        processor,
-        cores,
-        kernel,
-        load_average,
-        command,
-    } = &outcome.environment;
     println!(
-        "{processor}, {cores} cores, Linux {kernel}, load average {load_average} at the start\n{command}"
+        "{}\n{}",
+        outcome.environment.line(),
+        outcome.environment.command
     );
     println!(
         "{} keys of {KEY_BYTES} bytes, values of {} bytes\n",
@@ -401,21 +314,4 @@ fn print(outcome: &Outcome) {
         }
     }
     print!("{table}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_of_a_batch_is_an_operation() {
-        let (values, mut random, mut out) =
-            (Values::new(100, 1), fastrand::Rng::with_seed(1), Vec::new());
-        append_put(ServerName::Inflightkv, 7, &values, &mut random, &mut out);
-        let line: serde_json::Value = serde_json::from_slice(&out).unwrap();
-        assert_eq!(line["op"], "put");
-        assert_eq!(line["key"], "key:000000000007");
-        assert_eq!(line["value"].to_string().len(), 100);
-        assert_eq!(out.last(), Some(&b'\n'));
-    }
 }

@@ -1,6 +1,8 @@
 //! Servers side by side, in one run on one machine.
 
+pub(crate) mod builds;
 pub(crate) mod memory;
+pub(crate) mod peers;
 pub(crate) mod speed;
 mod table;
 
@@ -11,7 +13,7 @@ use tempfile::TempDir;
 use crate::error::Error;
 
 /// A folder that is gone when the comparison ends.
-fn temporary_folder(parent: Option<&Path>) -> Result<TempDir, Error> {
+pub(crate) fn temporary_folder(parent: Option<&Path>) -> Result<TempDir, Error> {
     let mut builder = tempfile::Builder::new();
     builder.prefix("inflightkv-bench-");
     match parent {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::cli::{Mix, Persistence, ServerName, Speed};
+use crate::cli::{Persistence, ServerName, Speed};
 use crate::compare::table::Table;
 use crate::compare::{median, temporary_folder};
 use crate::environment::{self, Environment};
 use crate::error::Error;
-use crate::load::{self, Pace, Plan, Report, Stop};
+use crate::load::{self, Plan, Report, Stop};
 use crate::servers::{self, Launcher, Server};
+use crate::workload::mix::Mix;
 
 /// Connections are made and caches warmed before each measurement.
 const WARMUP: Duration = Duration::from_millis(300);
@@ -128,25 +129,18 @@ fn progress(steps: u64) -> ProgressBar {
 }
 
 fn plan(options: &Speed, server: &Server, mix: Mix) -> Plan {
-    let bytes = options.data.value_bytes;
+    let protocol = server.name.protocol(server.address);
     Plan {
-        address: server.address,
-        protocol: server.name.protocol(server.address, bytes),
         connections: options.connections as usize,
         threads: options
             .load_threads
             .map_or_else(environment::load_threads, usize::from),
         pipeline: options.pipeline as usize,
-        pace: Pace::Closed,
         stop: Stop::After(options.round),
         warmup: WARMUP,
         timeout: TIMEOUT,
-        mix,
-        reads_percent: 0,
-        data: options.data.clone(),
-        sequential: false,
-        body_bytes: Some(bytes),
-        pid: Some(server.pid()),
+        pids: server.pids(),
+        ..Plan::new(server.address, protocol, options.data.clone(), mix)
     }
 }
 
@@ -223,17 +217,11 @@ impl Outcome {
 }
 
 fn print(outcome: &Outcome, options: &Speed) {
-    let Environment {
-        processor,
-        cores,
-        kernel,
-        load_average,
-        command,
-    } = &outcome.environment;
     println!(
-        "{processor}, {cores} cores, Linux {kernel}, load average {load_average} at the start"
+        "{}\n{}",
+        outcome.environment.line(),
+        outcome.environment.command
     );
-    println!("{command}");
     let persistence = match options.persistence {
         Persistence::Off => "no persistence",
         Persistence::Interval => "log synced once a second",

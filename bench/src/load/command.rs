@@ -3,37 +3,46 @@
 use crate::cli::{Load, ProtocolName};
 use crate::environment;
 use crate::error::Error;
-use crate::load::{self, Pace, Plan, Stop};
+use crate::load::{self, Pace, Plan, Stop, knee};
 use crate::protocol::Protocol;
-
-/// Below it a GET answers the value as it was written.
-const NATIVE_PATH: &str = "/v1/kv/";
+use crate::protocol::http::{Dialect, Requests};
 
 pub(crate) fn run(options: &Load) -> Result<(), Error> {
+    let plan = plan(options);
+    plan.check()?;
     if options.fill {
-        let filled = load::run(&plan(options).fill())?;
-        filled.demand_success()?;
+        load::run(&plan.clone().fill())?.demand_success()?;
     }
-    let report = load::run(&plan(options))?;
-    if options.json {
-        let text = serde_json::to_string_pretty(&report).expect("a report is plain data");
-        println!("{text}");
-    } else {
-        println!("{report}");
+    if options.knee {
+        let knee = knee::find(&plan, options.p99_below, options.duration, options.arrivals)?;
+        print(&knee, options.json);
+        return Ok(());
     }
+    let report = load::run(&plan)?;
+    print(&report, options.json);
     report.demand_success()
 }
 
+fn print<T: serde::Serialize + std::fmt::Display>(outcome: &T, json: bool) {
+    if json {
+        let text = serde_json::to_string_pretty(outcome).expect("an outcome is plain data");
+        println!("{text}");
+    } else {
+        println!("{outcome}");
+    }
+}
+
 fn plan(options: &Load) -> Plan {
-    let bytes = options.data.value_bytes;
+    let http = |dialect| Protocol::Http(Requests::new(dialect, options.address));
     let protocol = match options.protocol {
-        ProtocolName::Http => Protocol::http(&options.path, options.address, bytes),
+        ProtocolName::Http => http(Dialect::Path(options.path.clone())),
+        ProtocolName::Webdis => http(Dialect::Webdis),
+        ProtocolName::Etcd => http(Dialect::Etcd),
         ProtocolName::Redis => Protocol::Redis,
+        ProtocolName::Memcached => Protocol::Memcached,
     };
-    let echoes = options.protocol == ProtocolName::Redis || options.path == NATIVE_PATH;
+    let plan = Plan::new(options.address, protocol, options.data.clone(), options.mix);
     Plan {
-        address: options.address,
-        protocol,
         connections: options.connections as usize,
         threads: options
             .threads
@@ -52,11 +61,12 @@ fn plan(options: &Load) -> Plan {
         },
         warmup: options.warmup,
         timeout: options.timeout,
-        mix: options.mix,
         reads_percent: options.reads,
-        data: options.data.clone(),
-        sequential: false,
-        body_bytes: echoes.then_some(bytes),
-        pid: options.pid,
+        // What was created by a patch alone is shorter.
+        checks_length: plan.checks_length && !options.mix.misses(),
+        pids: options.pid.into_iter().collect(),
+        window: options.windows.filter(|window| !window.is_zero()),
+        bar: true,
+        ..plan
     }
 }

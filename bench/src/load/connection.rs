@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use crate::protocol::{Answer, Parsed, Protocol};
-use crate::workload::Operation;
+use crate::protocol::{Answer, Parsed, Request};
+use crate::workload::mix::Ask;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Room for the answers that one read usually brings; larger ones let it grow.
@@ -17,7 +17,9 @@ const INPUT_BYTES: usize = 8 << 10;
 /// A request under way.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
-    pub(crate) operation: Operation,
+    pub(crate) ask: Ask,
+    pub(crate) request: Request,
+    pub(crate) number: u64,
     /// When it should have been sent; latency counts from here.
     pub(crate) due: Instant,
     /// When it was sent; patience counts from here.
@@ -93,11 +95,10 @@ impl Connection {
         }
     }
 
-    /// The next whole answer, with the request it belongs to.
+    /// The next whole answer, with the request it belongs to. `parse` says what is at the front of the input.
     pub(crate) fn take_answer(
         &mut self,
-        protocol: &Protocol,
-        body_bytes: Option<usize>,
+        parse: impl FnOnce(&[u8], &Sent) -> Parsed,
     ) -> Result<Option<(Sent, Answer)>, &'static str> {
         if self.unread.is_empty() {
             return Ok(None);
@@ -105,7 +106,7 @@ impl Connection {
         let Some(&sent) = self.waiting.front() else {
             return Err("an answer nobody asked for");
         };
-        match protocol.parse(&self.input[self.unread.clone()], sent.operation, body_bytes) {
+        match parse(&self.input[self.unread.clone()], &sent) {
             Parsed::Incomplete => Ok(None),
             Parsed::Malformed(what) => Err(what),
             Parsed::Whole { used, answer } => {

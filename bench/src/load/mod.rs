@@ -2,26 +2,30 @@
 
 pub(crate) mod command;
 mod connection;
+pub(crate) mod knee;
 mod report;
 mod schedule;
 mod tally;
+mod watch;
 mod worker;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cli::{Arrivals, Data, Mix};
+use crate::cli::{Arrivals, Data};
 use crate::error::Error;
 use crate::load::connection::Connection;
 use crate::load::tally::Tally;
+use crate::load::watch::Watch;
 use crate::load::worker::Worker;
-use crate::protocol::Protocol;
-use crate::workload::{Order, Questions, Values};
-use crate::{interrupt, usage};
+use crate::protocol::{Material, Protocol};
+use crate::workload::Values;
+use crate::workload::mix::{Ask, Mix, Order, Place, Popularity, Questions};
+use crate::{environment, interrupt, usage};
 
-pub(crate) use crate::load::report::Report;
+pub(crate) use crate::load::report::{Report, Window};
 
 /// How requests are timed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,7 +43,7 @@ pub(crate) enum Stop {
     Requests(u64),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) address: SocketAddr,
     pub(crate) protocol: Protocol,
@@ -55,13 +59,40 @@ pub(crate) struct Plan {
     pub(crate) data: Data,
     /// Each key once, in order, instead of by chance.
     pub(crate) sequential: bool,
-    /// What the body of a successful GET has to measure.
-    pub(crate) body_bytes: Option<usize>,
-    /// Process to account for.
-    pub(crate) pid: Option<u32>,
+    /// Whether the body of a successful GET has to be as long as the value.
+    pub(crate) checks_length: bool,
+    /// Processes to account for.
+    pub(crate) pids: Vec<u32>,
+    /// Keep latencies apart by when they were due, in windows of this length.
+    pub(crate) window: Option<Duration>,
+    /// Show a bar on a terminal.
+    pub(crate) bar: bool,
 }
 
 impl Plan {
+    /// A closed loop over one connection for each of these; everything else can be changed afterwards.
+    pub(crate) fn new(address: SocketAddr, protocol: Protocol, data: Data, mix: Mix) -> Self {
+        Self {
+            address,
+            checks_length: protocol.echoes(),
+            protocol,
+            connections: 50,
+            threads: environment::load_threads(),
+            pipeline: 1,
+            pace: Pace::Closed,
+            stop: Stop::After(Duration::from_secs(1)),
+            warmup: Duration::ZERO,
+            timeout: Duration::from_secs(10),
+            mix,
+            reads_percent: 50,
+            data,
+            sequential: false,
+            pids: Vec::new(),
+            window: None,
+            bar: false,
+        }
+    }
+
     /// The run that writes every key of this plan once.
     pub(crate) fn fill(self) -> Self {
         Self {
@@ -70,8 +101,35 @@ impl Plan {
             warmup: Duration::ZERO,
             mix: Mix::Put,
             sequential: true,
-            pid: None,
+            pids: Vec::new(),
+            window: None,
             ..self
+        }
+    }
+
+    pub(crate) fn shares(&self) -> Vec<(Ask, u8)> {
+        self.mix.shares(self.reads_percent)
+    }
+
+    /// An error if the server does not know an operation of the mix.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        for (ask, _) in self.shares() {
+            if !self.protocol.can(ask.request()) {
+                return Err(Error::Usage(format!(
+                    "--mix {} asks for what this protocol does not have ({:?}); it can do get, put and mixed",
+                    self.mix.name(),
+                    ask
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn material<'a>(&self, values: &'a Values) -> Material<'a> {
+        Material {
+            values,
+            batch: self.data.batch,
+            page: self.data.page,
         }
     }
 }
@@ -82,17 +140,16 @@ pub(crate) struct Costs {
     client: Duration,
     /// Answers received so far, by all workers.
     answers: u64,
+    machine: usage::Machine,
 }
 
 impl Costs {
-    fn read(pid: Option<u32>, answered: &[Answered]) -> Result<Self, Error> {
+    fn read(pids: &[u32], answered: &[Answered]) -> Result<Self, Error> {
         Ok(Self {
-            server: pid.map(usage::cpu_time).transpose()?,
+            server: usage::cpu_time_of(pids)?,
             client: usage::own_cpu_time(),
-            answers: answered
-                .iter()
-                .map(|worker| worker.0.load(Ordering::Relaxed))
-                .sum(),
+            answers: answered.iter().map(Answered::count).sum(),
+            machine: usage::Machine::read(),
         })
     }
 }
@@ -103,6 +160,10 @@ impl Costs {
 pub(crate) struct Answered(AtomicU64);
 
 impl Answered {
+    pub(crate) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn add(&self, count: u64) {
         // One writer, so that no locked instruction is needed.
         self.0
@@ -112,8 +173,9 @@ impl Answered {
 
 /// Runs the plan. Answers that are wrong or missing are counted, not an error.
 pub(crate) fn run(plan: &Plan) -> Result<Report, Error> {
+    plan.check()?;
     let threads = plan.threads.clamp(1, plan.connections.max(1));
-    let values = Values::new(plan.data.value_bytes, plan.data.seed);
+    let values = Values::new(&plan.data);
     let answered: Vec<Answered> = (0..threads).map(|_| Answered::default()).collect();
     let mut connections = Vec::with_capacity(threads);
     for worker in 0..threads {
@@ -122,14 +184,24 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, Error> {
             (0..share).map(|_| Connection::open(plan.address)).collect();
         connections.push(opened?);
     }
-    let mut before = Costs::read(plan.pid, &answered)?;
+    let mut before = Costs::read(&plan.pids, &answered)?;
     let start = Instant::now();
     let measure_from = start + plan.warmup;
     let stop_at = match plan.stop {
         Stop::After(duration) => Some(measure_from + duration),
         Stop::Requests(_) => None,
     };
-    let tallies: Result<Vec<Tally>, Error> = thread::scope(|scope| {
+    let done = AtomicBool::new(false);
+    let watch = Watch {
+        pids: &plan.pids,
+        answered: &answered,
+        measure_from,
+        stop: plan.stop,
+        bar: plan.bar,
+        done: &done,
+    };
+    let (tallies, memory) = thread::scope(|scope| {
+        let watch = scope.spawn(|| watch.run());
         let workers: Vec<_> = connections
             .into_iter()
             .enumerate()
@@ -153,21 +225,19 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, Error> {
                 scope.spawn(move || worker.run(connections))
             })
             .collect();
-        if !plan.warmup.is_zero() {
-            interrupt::sleep_until(measure_from)?;
-            before = Costs::read(plan.pid, &answered)?;
-        }
-        workers
-            .into_iter()
-            .map(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
+        let warm = if plan.warmup.is_zero() {
+            Ok(())
+        } else {
+            interrupt::sleep_until(measure_from)
+                .and_then(|()| Costs::read(&plan.pids, &answered))
+                .map(|costs| before = costs)
+        };
+        let tallies: Result<Vec<Tally>, Error> = workers.into_iter().map(joined).collect();
+        done.store(true, Ordering::Release);
+        watch.thread().unpark();
+        (warm.and(tallies), joined(watch))
     });
-    let after = Costs::read(plan.pid, &answered);
-    let resident_bytes = plan.pid.map(usage::resident_bytes).transpose();
+    let after = Costs::read(&plan.pids, &answered);
     let tally = tallies?
         .into_iter()
         .reduce(Tally::merge)
@@ -179,8 +249,15 @@ pub(crate) fn run(plan: &Plan) -> Result<Report, Error> {
         &tally,
         &before,
         &after?,
-        resident_bytes?,
+        memory,
     ))
+}
+
+/// What a thread came to; its panic goes on here.
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread
+        .join()
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// The part of `total` that falls to worker `index` of `workers`.
@@ -191,15 +268,23 @@ fn share(total: u64, index: usize, workers: usize) -> u64 {
 
 impl Plan {
     fn questions(&self, worker: usize, workers: usize, seed: u64) -> Questions {
+        let place = Place {
+            index: worker as u64,
+            workers: workers as u64,
+        };
         let order = if self.sequential {
             Order::Every {
-                first: worker as u64,
-                step: workers as u64,
+                first: place.index,
+                step: place.workers,
             }
         } else {
-            Order::Uniform
+            match self.data.popularity.unwrap_or(self.mix.popularity()) {
+                Popularity::Uniform => Order::Uniform,
+                Popularity::Zipf => Order::Zipf(self.data.zipf),
+                Popularity::Latest => Order::Latest(self.data.zipf),
+            }
         };
-        Questions::new(seed, self.data.keys, order, self.mix, self.reads_percent)
+        Questions::new(seed, self.data.keys, order, self.shares(), place)
     }
 }
 

@@ -7,10 +7,17 @@ use std::time::Instant;
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::load::watch::Memory;
 use crate::load::{Costs, Pace, Plan, Tally};
+use crate::workload::mix::Mix;
 
 /// A generator that used more of its threads' time than this was the limit, not the server.
 const SATURATED: f64 = 0.95;
+
+/// Where the curve of latencies is drawn.
+const CURVE: [f64; 14] = [
+    0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0,
+];
 
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Report {
@@ -27,7 +34,18 @@ pub(crate) struct Report {
     pub(crate) throughput: f64,
     pub(crate) late: u64,
     pub(crate) unsent: u64,
+    /// Requests that found nothing under their key, where the mix has such.
+    pub(crate) misses: u64,
+    /// Operations in each request, where they are batches.
+    pub(crate) operations_per_request: usize,
     pub(crate) latency_us: Latency,
+    /// Quantiles and their latencies in microseconds, for a curve.
+    pub(crate) distribution_us: Vec<(f64, f64)>,
+    /// Latencies over time, if windows were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) windows: Vec<Window>,
+    /// The share of the time in which each core of the machine was busy, whoever used it.
+    pub(crate) busy_per_core: Vec<f64>,
     pub(crate) server: Option<Server>,
     pub(crate) client: Client,
 }
@@ -42,18 +60,34 @@ pub(crate) struct Latency {
     pub(crate) max: f64,
 }
 
+/// What was due in a short time.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Window {
+    /// Seconds since measuring began.
+    pub(crate) at: f64,
+    pub(crate) requests: u64,
+    pub(crate) p50_us: f64,
+    pub(crate) p99_us: f64,
+    pub(crate) max_us: f64,
+}
+
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Server {
     pub(crate) cpu_us_per_request: f64,
     /// Cores in use, on average.
     pub(crate) cores: f64,
+    /// Requests per second for each core in use.
+    pub(crate) throughput_per_core: f64,
     pub(crate) resident_bytes: u64,
+    pub(crate) resident_average_bytes: u64,
+    pub(crate) resident_peak_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Client {
     pub(crate) cpu_us_per_request: f64,
     pub(crate) cores: f64,
+    pub(crate) throughput_per_core: f64,
     /// The generator had no time left: the server could perhaps do more.
     pub(crate) saturated: bool,
 }
@@ -66,7 +100,7 @@ impl Report {
         tally: &Tally,
         before: &Costs,
         after: &Costs,
-        resident_bytes: Option<u64>,
+        memory: Option<Memory>,
     ) -> Self {
         let seconds = tally.last.map_or(0.0, |last| {
             last.saturating_duration_since(measure_from).as_secs_f64()
@@ -77,12 +111,16 @@ impl Report {
         let micros = |quantile| tally.latency.value_at_quantile(quantile) as f64 / 1e3;
         let client_seconds = after.client.saturating_sub(before.client).as_secs_f64();
         let client_cores = ratio(client_seconds, seconds);
+        let memory = memory.unwrap_or_default();
         let server = before.server.zip(after.server).map(|(before, after)| {
             let server_seconds = after.saturating_sub(before).as_secs_f64();
             Server {
                 cpu_us_per_request: ratio(server_seconds * 1e6, answers),
                 cores: ratio(server_seconds, seconds),
-                resident_bytes: resident_bytes.unwrap_or(0),
+                throughput_per_core: ratio(answers, server_seconds),
+                resident_bytes: memory.last_bytes,
+                resident_average_bytes: memory.average_bytes,
+                resident_peak_bytes: memory.peak_bytes,
             }
         });
         Self {
@@ -99,6 +137,17 @@ impl Report {
             throughput,
             late: tally.late,
             unsent: tally.unsent,
+            misses: tally.misses,
+            operations_per_request: match plan.mix {
+                Mix::BatchGet | Mix::BatchPut => plan.data.batch,
+                _ => 1,
+            },
+            distribution_us: CURVE
+                .iter()
+                .map(|&quantile| (quantile, micros(quantile)))
+                .collect(),
+            windows: windows(plan, tally),
+            busy_per_core: after.machine.busy_since(&before.machine),
             latency_us: Latency {
                 mean: tally.latency.mean() / 1e3,
                 p50: micros(0.50),
@@ -111,6 +160,7 @@ impl Report {
             client: Client {
                 cpu_us_per_request: ratio(client_seconds * 1e6, answers),
                 cores: client_cores,
+                throughput_per_core: ratio(answers, client_seconds),
                 saturated: client_cores > SATURATED * threads as f64,
             },
         }
@@ -141,6 +191,21 @@ impl Report {
             .collect();
         kinds.join(", ")
     }
+}
+
+/// Tenths of seconds and the like, from what was due in them.
+fn windows(plan: &Plan, tally: &Tally) -> Vec<Window> {
+    let length = plan.window.map_or(0.0, |window| window.as_secs_f64());
+    let windows = tally.windows.iter().enumerate();
+    windows
+        .map(|(number, window)| Window {
+            at: number as f64 * length,
+            requests: window.len(),
+            p50_us: window.value_at_quantile(0.5) as f64 / 1e3,
+            p99_us: window.value_at_quantile(0.99) as f64 / 1e3,
+            max_us: window.max() as f64 / 1e3,
+        })
+        .collect()
 }
 
 /// `part / whole`, and zero where there is no whole.
@@ -178,6 +243,22 @@ impl fmt::Display for Report {
             "throughput   {:.0} requests/s ({} in {:.2} s)",
             self.throughput, self.requests, self.seconds
         )?;
+        if self.operations_per_request > 1 {
+            writeln!(
+                out,
+                "operations   {:.0} a second, {} in each request",
+                self.throughput * self.operations_per_request as f64,
+                self.operations_per_request
+            )?;
+        }
+        if self.misses > 0 {
+            writeln!(
+                out,
+                "misses       {} ({:.1} %)",
+                self.misses,
+                100.0 * ratio(self.misses as f64, self.requests as f64)
+            )?;
+        }
         let Latency {
             mean,
             p50,
@@ -193,10 +274,11 @@ impl fmt::Display for Report {
         if let Some(server) = self.server {
             writeln!(
                 out,
-                "server       {:.2} µs of CPU per request, {:.2} cores, {:.1} MiB resident",
+                "server       {:.2} µs of CPU per request, {:.2} cores, {:.1} MiB resident on average, {:.1} at the peak",
                 server.cpu_us_per_request,
                 server.cores,
-                server.resident_bytes as f64 / f64::from(1 << 20)
+                server.resident_average_bytes as f64 / f64::from(1 << 20),
+                server.resident_peak_bytes as f64 / f64::from(1 << 20)
             )?;
         }
         let limit = if self.client.saturated {
@@ -209,9 +291,20 @@ impl fmt::Display for Report {
             "generator    {:.2} µs of CPU per request, {:.2} cores, {threads} threads{limit}",
             self.client.cpu_us_per_request, self.client.cores
         )?;
+        let busy: Vec<String> = self
+            .busy_per_core
+            .iter()
+            .map(|share| format!("{:.0} %", 100.0 * share))
+            .collect();
+        writeln!(out, "machine      cores busy: {}", busy.join(", "))?;
         match self.failed() {
             0 => write!(out, "failures     none"),
-            failed => write!(out, "failures     {failed}: {}", self.kinds_of_failures()),
+            failed => write!(
+                out,
+                "failures     {failed} ({:.3} %): {}",
+                100.0 * ratio(failed as f64, (failed + self.requests) as f64),
+                self.kinds_of_failures()
+            ),
         }
     }
 }

@@ -9,6 +9,17 @@ use hdrhistogram::Histogram;
 const LATENCY_MAX: Duration = Duration::from_secs(100_000);
 const LATENCY_DIGITS: u8 = 3;
 
+/// Of a window: 100 s, and two digits, so that many windows fit into little memory.
+const WINDOW_LATENCY_MAX: u64 = 100_000_000_000;
+const WINDOW_DIGITS: u8 = 2;
+/// More windows than this are not kept.
+const WINDOWS_MAX: usize = 100_000;
+
+fn window() -> Histogram<u64> {
+    Histogram::new_with_max(WINDOW_LATENCY_MAX, WINDOW_DIGITS)
+        .expect("constant bounds are in range")
+}
+
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Nanoseconds from when a request was due to its successful answer.
@@ -18,6 +29,10 @@ pub(crate) struct Tally {
     pub(crate) late: u64,
     /// Due before the end, and never sent.
     pub(crate) unsent: u64,
+    /// Successful requests that found nothing under their key, where that is nothing wrong.
+    pub(crate) misses: u64,
+    /// Latencies by when the requests were due, in windows of the plan's length.
+    pub(crate) windows: Vec<Histogram<u64>>,
     /// When the last measured answer came.
     pub(crate) last: Option<Instant>,
 }
@@ -32,6 +47,8 @@ impl Tally {
             failures: BTreeMap::new(),
             late: 0,
             unsent: 0,
+            misses: 0,
+            windows: Vec::new(),
             last: None,
         }
     }
@@ -40,6 +57,18 @@ impl Tally {
         self.latency
             .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
         self.last = Some(now);
+    }
+
+    /// Also counts a success in the window with this number.
+    pub(crate) fn in_window(&mut self, number: usize, latency: Duration) {
+        if number >= WINDOWS_MAX {
+            return;
+        }
+        while self.windows.len() <= number {
+            self.windows.push(window());
+        }
+        self.windows[number]
+            .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
     }
 
     pub(crate) fn failure(&mut self, kind: &str, count: u64) {
@@ -57,6 +86,13 @@ impl Tally {
         }
         self.late += other.late;
         self.unsent += other.unsent;
+        self.misses += other.misses;
+        for (number, window) in other.windows.into_iter().enumerate() {
+            match self.windows.get_mut(number) {
+                Some(own) => own.add(&window).expect("both have the same bounds"),
+                None => self.windows.push(window),
+            }
+        }
         self.last = self.last.max(other.last);
         self
     }

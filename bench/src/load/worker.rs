@@ -15,8 +15,9 @@ use crate::load::connection::{Connection, Received, Sent};
 use crate::load::schedule::Schedule;
 use crate::load::tally::Tally;
 use crate::load::{Answered, Pace, Plan};
-use crate::protocol::Answer;
-use crate::workload::{Operation, Questions, Values};
+use crate::protocol::{Answer, Request};
+use crate::workload::Values;
+use crate::workload::mix::{Ask, Questions};
 
 /// The longest wait for an event, so that deadlines, timeouts and interrupts are seen.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -57,6 +58,8 @@ struct Running<'a> {
     poller: OwnedFd,
     connections: Vec<Connection>,
     questions: Questions,
+    /// Whether everything asked takes one request.
+    single: bool,
     pacer: Pacer,
     tally: Tally,
     in_flight: usize,
@@ -89,6 +92,11 @@ impl Worker<'_> {
         };
         let mut running = Running {
             questions: self.plan.questions(self.index, self.workers, self.seed),
+            single: self
+                .plan
+                .shares()
+                .iter()
+                .all(|&(ask, _)| ask.then(true).is_none()),
             worker: self,
             poller,
             connections,
@@ -186,32 +194,37 @@ impl Running<'_> {
         }
     }
 
-    /// Writes one request into the connection's buffer.
+    /// Writes the first request of what is asked next into the connection's buffer.
     fn ask(&mut self, index: usize, due: Instant, now: Instant) {
-        let plan = self.worker.plan;
-        let connection = &mut self.connections[index];
-        let (operation, key) = self.questions.next();
-        match operation {
-            Operation::Get => plan.protocol.append_get(&key, &mut connection.output),
-            Operation::Put => {
-                plan.protocol.append_put(
-                    &key,
-                    self.worker.values,
-                    self.questions.random(),
-                    &mut connection.output,
-                );
-            }
-        }
-        connection.waiting.push_back(Sent {
-            operation,
-            due,
-            sent: now,
-        });
+        let (ask, number) = self.questions.next();
+        self.send(
+            index,
+            Sent {
+                ask,
+                request: ask.request(),
+                number,
+                due,
+                sent: now,
+            },
+        );
         self.in_flight += 1;
         self.worker.budget -= 1;
         if now.saturating_duration_since(due) > LATE && due >= self.worker.measure_from {
             self.tally.late += 1;
         }
+    }
+
+    fn send(&mut self, index: usize, sent: Sent) {
+        let plan = self.worker.plan;
+        let connection = &mut self.connections[index];
+        plan.protocol.append(
+            sent.request,
+            sent.number,
+            &plan.material(self.worker.values),
+            &mut self.questions,
+            &mut connection.output,
+        );
+        connection.waiting.push_back(sent);
     }
 
     fn flush(&mut self, index: usize) -> Result<(), Error> {
@@ -247,8 +260,13 @@ impl Running<'_> {
         }
         let now = Instant::now();
         loop {
-            let plan = self.worker.plan;
-            match self.connections[index].take_answer(&plan.protocol, plan.body_bytes) {
+            let (plan, values) = (self.worker.plan, self.worker.values);
+            let taken = self.connections[index].take_answer(|input, sent| {
+                let body_bytes = plan.checks_length.then(|| values.bytes(sent.number));
+                plan.protocol
+                    .parse(input, sent.request, body_bytes, plan.data.batch)
+            });
+            match taken {
                 Ok(None) => break,
                 Ok(Some((sent, answer))) => {
                     if self.record(index, sent, &answer, now) {
@@ -262,27 +280,57 @@ impl Running<'_> {
         self.flush(index)
     }
 
-    /// Counts one answer; whether the connection ends with it.
+    /// Counts one answer, or goes on with what it was the first half of; whether the connection ends with it.
     fn record(&mut self, index: usize, sent: Sent, answer: &Answer, now: Instant) -> bool {
+        let (missed, closes, failure) = match answer {
+            Answer::Success { closes, .. } => (false, *closes, None),
+            Answer::Missing { closes } if self.worker.plan.mix.misses() => (true, *closes, None),
+            Answer::Missing { closes } => (true, *closes, Some("missing")),
+            Answer::Failure { kind, closes } => (false, *closes, Some(kind.as_str())),
+        };
+        let measured = sent.due >= self.worker.measure_from;
+        if !self.single
+            && failure.is_none()
+            && !closes
+            && sent.request == Request::Get
+            && let Some(request) = sent.ask.then(missed)
+        {
+            if missed && measured {
+                self.tally.misses += 1;
+            }
+            self.send(
+                index,
+                Sent {
+                    request,
+                    sent: now,
+                    ..sent
+                },
+            );
+            return false;
+        }
         self.in_flight -= 1;
         self.worker.answered.add(1);
         self.release(index, 1);
-        let measured = sent.due >= self.worker.measure_from;
-        match answer {
-            Answer::Success { closes, .. } => {
-                if measured {
-                    self.tally
-                        .success(now.saturating_duration_since(sent.due), now);
+        if sent.ask == Ask::Insert && failure.is_none() {
+            self.questions.inserted(sent.number);
+        }
+        if measured {
+            match failure {
+                Some(kind) => self.tally.failure(kind, 1),
+                None => {
+                    let latency = now.saturating_duration_since(sent.due);
+                    self.tally.success(latency, now);
+                    self.tally.misses += u64::from(missed);
+                    if let Some(window) = self.worker.plan.window {
+                        let since = sent.due - self.worker.measure_from;
+                        let number = since.as_nanos() / window.as_nanos().max(1);
+                        self.tally
+                            .in_window(usize::try_from(number).unwrap_or(usize::MAX), latency);
+                    }
                 }
-                *closes
-            }
-            Answer::Failure { kind, closes } => {
-                if measured {
-                    self.tally.failure(kind, 1);
-                }
-                *closes
             }
         }
+        closes
     }
 
     /// In an open loop, a connection can take so many requests more.

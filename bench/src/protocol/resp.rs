@@ -60,7 +60,7 @@ pub(crate) fn parse(input: &[u8]) -> Parsed {
             after_line,
             failure(line.split(' ').next().unwrap_or_default()),
         ),
-        b'$' if line == "-1" => whole(after_line, failure("missing")),
+        b'$' if line == "-1" => whole(after_line, Answer::Missing { closes: false }),
         b'$' => match line.parse::<usize>() {
             Ok(body_bytes) if body_bytes <= BODY_BYTES_MAX => {
                 let used = after_line + body_bytes + 2;
@@ -125,13 +125,7 @@ mod tests {
                 closes: false,
             },
         );
-        whole(
-            "$-1\r\n",
-            Answer::Failure {
-                kind: "missing".to_owned(),
-                closes: false,
-            },
-        );
+        whole("$-1\r\n", Answer::Missing { closes: false });
         whole(
             "-OOM command not allowed\r\n",
             Answer::Failure {

@@ -1,8 +1,10 @@
 //! The servers that are compared: how each is started, and how it is known to be ready.
 
+mod peers;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::process::Process;
 use crate::protocol::Protocol;
+use crate::protocol::http::{Dialect, NATIVE_PATH, Requests};
 
 /// Recovery of a large store included.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -25,13 +28,45 @@ impl ServerName {
             Self::Inflightkv => "inflightkv",
             Self::Bare => "bare hyper",
             Self::Redis => "redis",
+            Self::Memcached => "memcached",
+            Self::Webdis => "webdis",
+            Self::Etcd => "etcd",
         }
     }
 
-    pub(crate) fn protocol(self, address: SocketAddr, value_bytes: usize) -> Protocol {
+    pub(crate) fn protocol(self, address: SocketAddr) -> Protocol {
         match self {
-            Self::Inflightkv | Self::Bare => Protocol::http("/v1/kv/", address, value_bytes),
+            Self::Inflightkv | Self::Bare => {
+                let dialect = Dialect::Path(NATIVE_PATH.to_owned());
+                Protocol::Http(Requests::new(dialect, address))
+            }
+            Self::Webdis => Protocol::Http(Requests::new(Dialect::Webdis, address)),
+            Self::Etcd => Protocol::Http(Requests::new(Dialect::Etcd, address)),
             Self::Redis => Protocol::Redis,
+            Self::Memcached => Protocol::Memcached,
+        }
+    }
+
+    /// The program of a peer, and how it is installed where it is missing.
+    fn program(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Inflightkv | Self::Bare => None,
+            Self::Redis => Some((
+                REDIS,
+                "`apt-get install redis-server`, `dnf install redis` or `brew install redis`",
+            )),
+            Self::Memcached => Some((
+                "memcached",
+                "`apt-get install memcached`, `dnf install memcached` or `brew install memcached`",
+            )),
+            Self::Webdis => Some((
+                "webdis",
+                "`apt-get install webdis redis-server`, or build it from its sources",
+            )),
+            Self::Etcd => Some((
+                "etcd",
+                "`apt-get install etcd-server`, `dnf install etcd` or `brew install etcd`",
+            )),
         }
     }
 }
@@ -44,6 +79,8 @@ pub(crate) struct Server {
     /// From the start of the process to the first sign of readiness.
     pub(crate) ready_after: Duration,
     process: Process,
+    /// What it needs beside it; measured with it, and ended after it.
+    other: Option<Box<Server>>,
 }
 
 impl Server {
@@ -51,13 +88,35 @@ impl Server {
         self.process.pid()
     }
 
+    /// All processes that do its work.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let other = self.other.iter().map(|other| other.pid());
+        std::iter::once(self.pid()).chain(other).collect()
+    }
+
+    fn with_another(self, other: Server) -> Self {
+        Self {
+            other: Some(Box::new(other)),
+            ..self
+        }
+    }
+
     pub(crate) fn connect(&self) -> Result<Client, Error> {
         Client::connect(self.name.as_str(), self.address)
     }
 
+    /// Ends it at once, as a crash would (SIGKILL).
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+
     /// Ends it in order; how long that took.
     pub(crate) fn stop(self) -> Result<Duration, Error> {
-        self.process.stop()
+        let took = self.process.stop()?;
+        match self.other {
+            Some(other) => Ok(took + other.stop()?),
+            None => Ok(took),
+        }
     }
 
     fn ready(name: ServerName, process: Process, address: SocketAddr) -> Self {
@@ -67,6 +126,7 @@ impl Server {
             address,
             ready_after,
             process,
+            other: None,
         }
     }
 }
@@ -119,6 +179,9 @@ impl<'a> Launcher<'a> {
                 };
                 self.redis(data_dir, append)
             }
+            ServerName::Memcached => self.memcached(),
+            ServerName::Webdis => self.webdis(data_dir),
+            ServerName::Etcd => self.etcd(data_dir),
         }
     }
 
@@ -236,6 +299,18 @@ impl<'a> Launcher<'a> {
         }
     }
 
+    /// Whether this build of the server takes these arguments: what a build does not know cannot be measured.
+    pub(crate) fn takes(&self, arguments: &[&str]) -> bool {
+        Command::new(&self.inflightkv)
+            .args(["serve", "--check-config"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
     fn add_threads(&self, command: &mut Command) {
         if let Some(threads) = self.subjects.server_threads {
             command.args(["--threads", &threads.to_string()]);
@@ -245,15 +320,22 @@ impl<'a> Launcher<'a> {
 
 /// Those of the servers that can be compared here; what is missing is said on standard error.
 pub(crate) fn available(names: &[ServerName]) -> Vec<ServerName> {
-    let mut names = names.to_vec();
-    if names.contains(&ServerName::Redis) && !on_path(REDIS) {
-        eprintln!(
-            "{REDIS} is not installed, so it is left out; to have it compared: `apt-get install {REDIS}`, \
-             `dnf install redis` or `brew install redis`"
-        );
-        names.retain(|&name| name != ServerName::Redis);
+    let mut there = Vec::new();
+    for &name in names {
+        match name.program() {
+            Some((program, install)) if !on_path(program) => {
+                eprintln!(
+                    "{program} is not installed, so it is left out; to have it compared: {install}"
+                );
+            }
+            _ => there.push(name),
+        }
     }
-    names
+    if there.contains(&ServerName::Webdis) && !on_path(REDIS) {
+        eprintln!("{REDIS} is not installed, and webdis is nothing without it, so it is left out");
+        there.retain(|&name| name != ServerName::Webdis);
+    }
+    there
 }
 
 fn on_path(program: &str) -> bool {

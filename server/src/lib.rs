@@ -25,6 +25,8 @@ pub mod engine;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "http")]
+pub mod observe;
+#[cfg(feature = "http")]
 pub mod runtime;
 
 #[cfg(doctest)]

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use clap::ArgMatches;
 
+use super::logging::{self, Log};
 use super::progress::Console;
-use super::{Failure, arguments, load, logging, rules};
+use super::{Failure, arguments, load, rules};
 use crate::config::{self, Config, Live, Persistence, Recovery, WalSync};
 use crate::engine::{self, Disk, Engine};
 use crate::http;
+use crate::observe::RequestLog;
 use crate::runtime::server::{self, Observer, ServerOptions};
 
 /// Runs the server until it has been asked to end.
@@ -19,11 +21,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         return Ok(());
     }
     let console = Console::new();
-    logging::install(config.log_format, config.log_level, console.bar());
+    let log = logging::install(config.log_format, config.log_level, console.bar())
+        .map_err(|error| Failure::from_error(&error))?;
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let mut options = options(config)?;
+    let mut options = options(config, &log)?;
     options.engine.rules = Arc::new(rules);
     let flags = arguments::given_settings(matches);
     let live = Live::new(effective, flags, Box::new(apply));
@@ -62,7 +65,7 @@ fn memory(memory: config::Memory) -> Result<engine::Memory, String> {
 }
 
 /// What runtime, engine and surfaces are told. Opens, and so locks, the data directory.
-fn options(config: Config) -> Result<ServerOptions, Failure> {
+fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
     let limits = config.limits;
     let persistence = config.persistence.as_ref().map(persistence).transpose()?;
     Ok(ServerOptions {
@@ -87,6 +90,13 @@ fn options(config: Config) -> Result<ServerOptions, Failure> {
             body_timeout: limits.body_timeout,
             connections_max: limits.connections_max,
             shutdown_grace: config.shutdown_timeout,
+            request_log: Some(RequestLog {
+                sink: log.sink.clone(),
+                format: log.format,
+                sampling: config.log_requests,
+                keys: config.log_keys,
+                slow_after: config.slow_op,
+            }),
             ..http::Settings::default()
         },
     })

@@ -21,8 +21,9 @@ pub(crate) use live::Live;
 pub(crate) use print::default_file;
 pub(crate) use units::parse_duration;
 
+use crate::observe::{Keys, Sampling};
 use raw::Place;
-use settings::{SETTINGS, Section, Setting, Value};
+use settings::{SETTINGS, Section, Setting, Value, WHOLE};
 
 /// Why a configuration cannot be used: one line naming the place, the key, what was found and what would be right.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,7 +111,7 @@ impl Row {
 }
 
 /// What the server is to do, with nothing left to check.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) threads: usize,
@@ -126,6 +127,10 @@ pub(crate) struct Config {
     /// `None`: pretty on a terminal, else JSON.
     pub(crate) log_format: Option<LogFormat>,
     pub(crate) log_level: LogLevel,
+    pub(crate) log_requests: Sampling,
+    pub(crate) log_keys: Keys,
+    /// Requests that take longer have a line; `None` for no such line.
+    pub(crate) slow_op: Option<Duration>,
     /// The caller wanted this check only.
     pub(crate) check_only: bool,
     /// Settings that are valid and have no effect as things stand, for the log.
@@ -187,6 +192,7 @@ pub(crate) struct Limits {
 pub(crate) enum LogFormat {
     Pretty,
     Json,
+    Ecs,
 }
 
 /// The least important event that is logged.
@@ -222,6 +228,7 @@ impl Config {
             limits: Limits::new(effective),
             log_format: effective.choice("log-format").map(|format| match format {
                 "pretty" => LogFormat::Pretty,
+                "ecs" => LogFormat::Ecs,
                 _ => LogFormat::Json,
             }),
             log_level: match effective.choice("log-level").unwrap_or_default() {
@@ -232,6 +239,17 @@ impl Config {
                 "trace" => LogLevel::Trace,
                 _ => LogLevel::Info,
             },
+            log_requests: match effective.rate("log-requests") {
+                0 => Sampling::Off,
+                WHOLE => Sampling::All,
+                share => Sampling::Share(f64::from(share) / f64::from(WHOLE)),
+            },
+            log_keys: match effective.choice("log-keys").unwrap_or_default() {
+                "off" => Keys::Hidden,
+                "plain" => Keys::Plain,
+                _ => Keys::Hashed,
+            },
+            slow_op: Some(effective.duration("slow-op")).filter(|limit| !limit.is_zero()),
             check_only: effective.switch("check-config"),
             notices,
         })
@@ -391,6 +409,13 @@ impl Effective {
         match self.row(name).value {
             Some(Value::Switch(on)) => on,
             _ => unreachable!("{name} is a switch by the table"),
+        }
+    }
+
+    fn rate(&self, name: &str) -> u32 {
+        match self.row(name).value {
+            Some(Value::Rate(rate)) => rate,
+            _ => unreachable!("{name} is a rate by the table"),
         }
     }
 

@@ -261,7 +261,7 @@ fn scalar(value: &DeValue<'_>) -> Written {
                 Err(_) => Written::Other("an integer far too large"),
             }
         }
-        DeValue::Float(_) => Written::Other("a floating-point number"),
+        DeValue::Float(float) => Written::Real(float.as_str().to_owned()),
         DeValue::Datetime(_) => Written::Other("a date or time"),
         DeValue::Array(_) => Written::Other("an array"),
         DeValue::Table(_) => Written::Other("a table"),

@@ -18,6 +18,9 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
+/// All of it, in the measure of [`Value::Rate`].
+pub(crate) const WHOLE: u32 = 1_000_000;
+
 /// One row of the table.
 #[derive(Debug)]
 pub(crate) struct Setting {
@@ -103,6 +106,8 @@ pub(crate) enum Kind {
     },
     Path,
     Switch,
+    /// `on`, `off`, or a part of a whole.
+    Rate,
 }
 
 /// A value that its [`Kind`] has accepted.
@@ -118,6 +123,8 @@ pub(crate) enum Value {
     Name(String),
     Path(PathBuf),
     Switch(bool),
+    /// In millionths of the whole.
+    Rate(u32),
 }
 
 /// What was written, before anything is known about its meaning.
@@ -128,6 +135,8 @@ pub(crate) enum Written {
     String(String),
     Integer(i128),
     Boolean(bool),
+    /// A floating-point number, as it was spelt.
+    Real(String),
     /// Something no setting accepts, by the name of its type: `a table`, `an array`, …
     Other(&'static str),
 }
@@ -446,12 +455,13 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         name: "log-format",
         section: Section::Logs,
-        kind: Kind::Choice(&["pretty", "json"]),
+        kind: Kind::Choice(&["pretty", "json", "ecs"]),
         default: Fallback::Nothing("pretty on a terminal, else json"),
         runtime: false,
         placeholder: "FORMAT",
-        summary: "How log lines look: pretty or json",
-        details: "Logs go to standard error.",
+        summary: "How log lines look: pretty, json or ecs (JSON in the names of the Elastic Common Schema)",
+        details: "Logs go to standard error. Nobody waits for them to be written: when 4 MiB wait, lines are dropped and \
+                  counted.",
     },
     Setting {
         name: "log-level",
@@ -461,7 +471,42 @@ pub(crate) const SETTINGS: &[Setting] = &[
         runtime: false,
         placeholder: "LEVEL",
         summary: "The least important events logged: off, error, warn, info, debug or trace",
-        details: "Keys and values never appear in a log.",
+        details: "Values never appear in a log, and keys only where log-keys says so. More than 20 lines of one event \
+                  within a second are told as one with their number.",
+    },
+    Setting {
+        name: "log-requests",
+        section: Section::Logs,
+        kind: Kind::Rate,
+        default: Fallback::Value("off"),
+        runtime: false,
+        placeholder: "RATE",
+        summary: "Which requests have a log line: on, off, or a share of them, such as 1% or 0.01",
+        details: "A line has method, route, status, bytes, and where the time went. Each costs a few microseconds.",
+    },
+    Setting {
+        name: "log-keys",
+        section: Section::Logs,
+        kind: Kind::Choice(&["off", "hash", "plain"]),
+        default: Fallback::Value("hash"),
+        runtime: false,
+        placeholder: "HOW",
+        summary: "How lines about requests name the key: off, hash (XXH3-64 in hex) or plain",
+        details: "With hash lines about one key can be found without the logs holding what clients wrote.",
+    },
+    Setting {
+        name: "slow-op",
+        section: Section::Logs,
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: HOUR,
+        },
+        default: Fallback::Value("10ms"),
+        runtime: false,
+        placeholder: "D",
+        summary: "Requests for data that take at least this long have a log line; 0 for none",
+        details: "The line says where the time went: waiting for its turn, for the body, being executed, waiting for the disk, \
+                  being sent.",
     },
     Setting {
         name: CONFIG,
@@ -570,8 +615,11 @@ impl Kind {
             Kind::Switch => match written {
                 Written::Boolean(on) => Some(Value::Switch(*on)),
                 Written::Word(word) => word.parse().ok().map(Value::Switch),
-                Written::String(_) | Written::Integer(_) | Written::Other(_) => None,
+                Written::String(_) | Written::Integer(_) | Written::Real(_) | Written::Other(_) => {
+                    None
+                }
             },
+            Kind::Rate => rate(written).map(Value::Rate),
         }
     }
 
@@ -604,6 +652,7 @@ impl Kind {
             }
             Kind::Path => "a path".to_owned(),
             Kind::Switch => "true or false".to_owned(),
+            Kind::Rate => "on, off, or a share such as 1% or 0.01".to_owned(),
         }
     }
 }
@@ -619,6 +668,9 @@ impl Value {
             Value::Duration(duration) => units::print_duration(*duration).into(),
             Value::Size(bytes) => units::print_size(*bytes).into(),
             Value::Share(percent) => format!("{percent}%").into(),
+            Value::Rate(0) => "off".into(),
+            Value::Rate(WHOLE) => "on".into(),
+            Value::Rate(rate) => format!("{}%", f64::from(*rate) / 1e4).into(),
             Value::Name(name) => name.as_str().into(),
             Value::Path(path) => path.to_string_lossy().into(),
         }
@@ -631,6 +683,7 @@ impl std::fmt::Display for Value {
         match self {
             Value::Count(count) => write!(formatter, "{count}"),
             Value::Switch(on) => write!(formatter, "{on}"),
+            Value::Rate(_) => write!(formatter, "{}", self.to_json()),
             Value::Address(address) => write!(formatter, "\"{address}\""),
             Value::Choice(choice) => write!(formatter, "\"{choice}\""),
             Value::Duration(duration) => {
@@ -664,6 +717,7 @@ impl std::fmt::Display for Written {
             }
             Written::Integer(number) => write!(formatter, "{number}"),
             Written::Boolean(on) => write!(formatter, "{on}"),
+            Written::Real(text) => formatter.write_str(text),
             Written::Other(what) => formatter.write_str(what),
         }
     }
@@ -672,7 +726,7 @@ impl std::fmt::Display for Written {
 fn text(written: &Written) -> Option<&str> {
     match written {
         Written::Word(text) | Written::String(text) => Some(text),
-        Written::Integer(_) | Written::Boolean(_) | Written::Other(_) => None,
+        Written::Integer(_) | Written::Boolean(_) | Written::Real(_) | Written::Other(_) => None,
     }
 }
 
@@ -681,7 +735,11 @@ fn count(written: &Written) -> Option<u64> {
         // Digits alone: `u64::from_str` would take a plus sign too.
         Written::Word(word) if word.bytes().all(|byte| byte.is_ascii_digit()) => word.parse().ok(),
         Written::Integer(number) => u64::try_from(*number).ok(),
-        Written::Word(_) | Written::String(_) | Written::Boolean(_) | Written::Other(_) => None,
+        Written::Word(_)
+        | Written::String(_)
+        | Written::Boolean(_)
+        | Written::Real(_)
+        | Written::Other(_) => None,
     }
 }
 
@@ -689,7 +747,7 @@ fn duration(written: &Written) -> Option<Duration> {
     match written {
         Written::Word(text) | Written::String(text) => units::parse_duration(text),
         Written::Integer(seconds) => u64::try_from(*seconds).ok().map(Duration::from_secs),
-        Written::Boolean(_) | Written::Other(_) => None,
+        Written::Boolean(_) | Written::Real(_) | Written::Other(_) => None,
     }
 }
 
@@ -697,8 +755,34 @@ fn size(written: &Written) -> Option<u64> {
     match written {
         Written::Word(text) | Written::String(text) => units::parse_size(text),
         Written::Integer(bytes) => u64::try_from(*bytes).ok(),
-        Written::Boolean(_) | Written::Other(_) => None,
+        Written::Boolean(_) | Written::Real(_) | Written::Other(_) => None,
     }
+}
+
+/// Millionths of a whole.
+fn rate(written: &Written) -> Option<u32> {
+    let part: f64 = match written {
+        Written::Boolean(on) => f64::from(u8::from(*on)),
+        Written::Integer(number @ 0..=1) => *number as f64,
+        Written::Word(text) | Written::String(text) | Written::Real(text) => match &**text {
+            "on" => 1.0,
+            "off" => 0.0,
+            text => {
+                let (digits, whole) = match text.strip_suffix('%') {
+                    Some(digits) => (digits, 100.0),
+                    None => (text, 1.0),
+                };
+                // Plain decimals: a parser of floats also takes `inf`, `1e3` and signs.
+                let plain = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+                let number: f64 = digits.bytes().all(plain).then(|| digits.parse().ok())??;
+                number / whole
+            }
+        },
+        Written::Integer(_) | Written::Other(_) => return None,
+    };
+    (0.0..=1.0)
+        .contains(&part)
+        .then(|| (part * f64::from(WHOLE)).round() as u32)
 }
 
 /// Names are not resolved, except `localhost`: which address a name means should not depend on a resolver at start.

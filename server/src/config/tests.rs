@@ -83,6 +83,9 @@ fn the_defaults_are_those_of_the_contract() {
         },
         log_format: None,
         log_level: LogLevel::Info,
+        log_requests: Sampling::Off,
+        log_keys: Keys::Hashed,
+        slow_op: Some(Duration::from_millis(10)),
         check_only: false,
         notices: Vec::new(),
     };

@@ -8,10 +8,11 @@ use super::sequencer::Epoch;
 use foldhash::quality::RandomState;
 use inflightkv_core::{Partition, routing};
 use inflightkv_eviction::TimerWheel;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::hash::BuildHasher;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// No timer is set.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -46,6 +47,8 @@ pub(crate) struct Partitions {
     log2: u32,
     lanes: usize,
     hasher: RandomState,
+    lock_waits: AtomicU64,
+    lock_wait_nanos: AtomicU64,
 }
 
 impl Partitions {
@@ -71,6 +74,8 @@ impl Partitions {
             log2: count.trailing_zeros(),
             lanes,
             hasher,
+            lock_waits: AtomicU64::new(0),
+            lock_wait_nanos: AtomicU64::new(0),
         }
     }
 
@@ -100,7 +105,30 @@ impl Partitions {
     pub(crate) fn with<T>(&self, partition: usize, access: impl FnOnce(&mut Table) -> T) -> T {
         #[cfg(debug_assertions)]
         let _nesting = nesting::enter();
-        access(&mut self.cells[partition].table.lock())
+        let table = &self.cells[partition].table;
+        let mut guard = match table.try_lock() {
+            Some(guard) => guard,
+            None => self.wait_for(table),
+        };
+        access(&mut guard)
+    }
+
+    #[cold]
+    fn wait_for<'a>(&self, table: &'a Mutex<Table>) -> MutexGuard<'a, Table> {
+        let begun = Instant::now();
+        let guard = table.lock();
+        let waited = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.lock_waits.fetch_add(1, Ordering::Relaxed);
+        self.lock_wait_nanos.fetch_add(waited, Ordering::Relaxed);
+        guard
+    }
+
+    /// How often a partition's lock was taken by somebody else, and for how many nanoseconds that was waited.
+    pub(crate) fn lock_waits(&self) -> (u64, u64) {
+        (
+            self.lock_waits.load(Ordering::Relaxed),
+            self.lock_wait_nanos.load(Ordering::Relaxed),
+        )
     }
 
     /// Empties every partition: what was loaded turned out to be damaged.

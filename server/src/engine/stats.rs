@@ -26,6 +26,10 @@ pub struct Stats {
     pub expiry_lag_max_ms: u64,
     /// Large patches computed again because the entry had changed meanwhile.
     pub patch_retries: u64,
+    /// How often a partition's lock was taken by somebody else.
+    pub lock_waits: u64,
+    /// How long those waited, in nanoseconds.
+    pub lock_wait_nanos: u64,
     /// Each partition.
     pub partitions: Vec<PartitionReport>,
     /// The log, of a durable store.
@@ -68,6 +72,8 @@ pub struct WalStats {
     pub sync_us_sum: u64,
     /// The longest of them, in microseconds.
     pub sync_us_max: u64,
+    /// Syncs by how long they took, by the bounds of [`inflightkv_wal::SYNC_TIME_BOUNDS_US`]; the last has none.
+    pub sync_buckets: [u64; inflightkv_wal::SYNC_TIME_BOUNDS_US.len() + 1],
     /// Segments begun in this run.
     pub rotations: u64,
     /// Segments removed because a snapshot covers them.
@@ -150,6 +156,7 @@ impl Engine {
             .collect();
         let last = shared.sequencer.last();
         let log = shared.wal.get();
+        let (lock_waits, lock_wait_nanos) = shared.partitions.lock_waits();
         Stats {
             readiness: shared.readiness(),
             sequence: last,
@@ -158,6 +165,8 @@ impl Engine {
             timer_bytes,
             expired: shared.counters.expired.load(Ordering::Relaxed),
             expiry_lag_max_ms: shared.counters.expiry_lag_max_ms.load(Ordering::Relaxed),
+            lock_waits,
+            lock_wait_nanos,
             patch_retries: shared.counters.patch_retries.load(Ordering::Relaxed),
             partitions,
             wal: log.map(wal_stats),
@@ -214,6 +223,7 @@ fn wal_stats(log: &Wal) -> WalStats {
         syncs: status.syncs,
         sync_us_sum: micros(status.sync_time.sum),
         sync_us_max: micros(status.sync_time.max),
+        sync_buckets: status.sync_time.buckets,
         rotations: status.rotations,
         retired: status.retired,
     }

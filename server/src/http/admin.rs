@@ -28,19 +28,10 @@ pub(crate) fn stats(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Faul
 fn traffic(totals: &Totals) -> Value {
     let requests: serde_json::Map<String, Value> = Surface::ALL
         .into_iter()
-        .map(|surface| {
-            (
-                surface.name().to_owned(),
-                totals.requests[surface as usize].into(),
-            )
-        })
+        .map(|surface| (surface.name().to_owned(), totals.requests(surface).into()))
         .collect();
-    let answers: serde_json::Map<String, Value> = totals
-        .classes
-        .iter()
-        .enumerate()
-        .skip(1)
-        .map(|(class, count)| (format!("{class}xx"), (*count).into()))
+    let answers: serde_json::Map<String, Value> = (1..=5)
+        .map(|class| (format!("{class}xx"), totals.class(class).into()))
         .collect();
     json!({
         "connectionsOpen": totals.open,
@@ -108,36 +99,44 @@ pub(crate) fn snapshots(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, 
     query::parse(parts.uri.query(), &[], Unknown::Refuse)?;
     refuse_while_recovering(state)?;
     let engine = state.lane.engine();
+    let read = move || engine.disk_listing();
+    Ok(on_a_thread("disk-listing", read, |listing| match listing {
+        Ok(listing) => shown(
+            StatusCode::OK,
+            &super::stats::listing(&listing.unwrap_or_default()),
+        ),
+        Err(reason) => fail(
+            Surface::V1,
+            &Fault::Internal {
+                reason: reason.to_string(),
+            },
+        ),
+    }))
+}
+
+/// Does `work` on a thread of its own, because an event loop must wait for nothing, and answers with what came of it.
+pub(crate) fn on_a_thread<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+    answer: impl FnOnce(T) -> Response<Body> + 'static,
+) -> Answer {
     let (sender, receiver) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("disk-listing".to_owned())
+    let spawned = std::thread::Builder::new()
+        .name(name.to_owned())
         .spawn(move || {
             // The client may have left meanwhile.
-            let _ = sender.send(engine.disk_listing());
-        })
-        .map_err(|error| Fault::Internal {
-            reason: format!("no thread to read the disk with: {error}"),
-        })?;
-    Ok(Answer::later(async move {
-        match receiver.await {
-            Ok(Ok(listing)) => shown(
-                StatusCode::OK,
-                &super::stats::listing(&listing.unwrap_or_default()),
-            ),
-            Ok(Err(reason)) => fail(
-                Surface::V1,
-                &Fault::Internal {
-                    reason: reason.to_string(),
-                },
-            ),
-            Err(_) => fail(
-                Surface::V1,
-                &Fault::Internal {
-                    reason: "reading the disk did not end well".to_owned(),
-                },
-            ),
+            let _ = sender.send(work());
+        });
+    Answer::later(async move {
+        let failed = |reason: String| fail(Surface::V1, &Fault::Internal { reason });
+        if let Err(error) = spawned {
+            return failed(format!("no thread for {name}: {error}"));
         }
-    }))
+        match receiver.await {
+            Ok(done) => answer(done),
+            Err(_) => failed(format!("the thread for {name} did not end well")),
+        }
+    })
 }
 
 pub(crate) fn refuse_while_recovering(state: &LoopState) -> Result<(), Fault> {

@@ -79,6 +79,11 @@ impl Answer {
         })
     }
 
+    /// Whether it is the client that is waited for.
+    pub(crate) fn waits_for_body(&self) -> bool {
+        matches!(self, Self::Upload(..))
+    }
+
     pub(crate) fn poll(
         &mut self,
         state: &Rc<LoopState>,

@@ -5,6 +5,8 @@ use super::settings::Settings;
 use super::timer::{LocalExecutor, LoopTimer};
 use super::traffic::LoopTraffic;
 use crate::engine::Lane;
+use crate::observe::Record;
+use crate::observe::loops::LoopWatch;
 use crate::runtime::{Gate, LoopContext, Shutdown};
 use hyper::server::conn::{http1, http2};
 use inflightkv_validation::{KeyLimits, Limits};
@@ -13,7 +15,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Bytes read from a socket at once.
@@ -46,6 +48,12 @@ pub(crate) struct Context {
     pub(crate) scratch: RefCell<Box<[u8]>>,
     /// The connection whose bytes are in `scratch`; 0 for none.
     pub(crate) last_reader: Cell<u64>,
+    /// The last reading of the clock, at most a request old while a connection has its turn: reading it costs as much
+    /// as hashing a key.
+    pub(crate) now: Cell<Instant>,
+    pub(crate) watch: Arc<LoopWatch>,
+    /// For drawing samples.
+    rng: RefCell<fastrand::Rng>,
     spare: RefCell<Vec<Vec<u8>>>,
     links: RefCell<HashMap<u64, Rc<Link>>>,
     next_link: Cell<u64>,
@@ -96,11 +104,26 @@ impl Context {
             stopping: Cell::new(false),
             scratch: RefCell::new(vec![0; SCRATCH_BYTES].into()),
             last_reader: Cell::new(0),
+            now: Cell::new(Instant::now()),
+            watch: context.watch,
+            rng: RefCell::new(fastrand::Rng::new()),
             spare: RefCell::default(),
             links: RefCell::default(),
             next_link: Cell::new(1),
             drained: Notify::new(),
         })
+    }
+
+    /// From 0 up to 1.
+    pub(crate) fn random(&self) -> f64 {
+        self.rng.borrow_mut().f64()
+    }
+
+    /// Has a request's line written.
+    pub(crate) fn tell(&self, record: &Record) {
+        if let Some(log) = &self.settings.request_log {
+            log.tell(record, &self.lane);
+        }
     }
 
     /// An empty buffer for a turn.

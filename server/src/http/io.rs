@@ -8,15 +8,17 @@
 //! The socket is shared, so that a last answer can still be written after hyper gave up on a connection.
 
 use super::context::Context as LoopState;
+use crate::observe::Record;
 use bytes::Bytes;
 use hyper::rt::ReadBufCursor;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -27,6 +29,9 @@ pub(crate) const OUT_BYTES_MAX: usize = 64 * 1024;
 const LINGER: Duration = Duration::from_secs(2);
 /// How much of what a client goes on sending is thrown away in that time.
 const LINGER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A client that made its answers wait for so long is told of in the log.
+const SLOW_CLIENT: Duration = Duration::from_millis(500);
 
 /// Where a connection stands between requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +55,13 @@ pub(crate) struct Link {
     /// Bytes sent so far, wrapping.
     sent: Cell<u32>,
     target_too_long: Cell<bool>,
+    peer: Option<SocketAddr>,
+    /// When the last read brought the beginning of a request.
+    arrived: Cell<Option<Instant>>,
+    /// Since when the client does not take what is waiting for it.
+    blocked_since: Cell<Option<Instant>>,
+    /// Requests to be told of when their answers are sent, and when those stood.
+    untold: RefCell<Vec<(Record, Instant)>>,
     waker: RefCell<Option<Waker>>,
 }
 
@@ -86,8 +98,23 @@ impl std::fmt::Debug for Link {
     }
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.note_blocked(false);
+        // The client left before it had taken these answers.
+        for (record, _) in self.untold.get_mut().drain(..) {
+            self.state.tell(&record);
+        }
+    }
+}
+
 impl Link {
-    pub(crate) fn new(id: u64, stream: TcpStream, state: Rc<LoopState>) -> Rc<Self> {
+    pub(crate) fn new(
+        id: u64,
+        stream: TcpStream,
+        peer: Option<SocketAddr>,
+        state: Rc<LoopState>,
+    ) -> Rc<Self> {
         let socket = Socket {
             stream,
             replay: Bytes::new(),
@@ -105,6 +132,10 @@ impl Link {
             requests: Cell::new(0),
             sent: Cell::new(0),
             target_too_long: Cell::new(false),
+            peer,
+            arrived: Cell::new(None),
+            blocked_since: Cell::new(None),
+            untold: RefCell::default(),
             waker: RefCell::new(None),
         })
     }
@@ -129,6 +160,52 @@ impl Link {
 
     pub(crate) fn target_is_too_long(&self) -> bool {
         self.target_too_long.get()
+    }
+
+    /// When the request being handed over began to arrive; unknown on HTTP/2.
+    pub(crate) fn arrived(&self) -> Option<Instant> {
+        self.arrived.get()
+    }
+
+    /// Has a request's line written when the socket has taken its answer.
+    pub(crate) fn tell_when_sent(&self, mut record: Record) {
+        record.peer = self.peer;
+        self.untold.borrow_mut().push((record, Instant::now()));
+    }
+
+    /// The socket has taken everything.
+    fn tell_sent(&self) {
+        if self.untold.borrow().is_empty() {
+            return;
+        }
+        for (mut record, since) in self.untold.borrow_mut().drain(..) {
+            record.write = Some(since.elapsed());
+            self.state.tell(&record);
+        }
+    }
+
+    /// Notes whether the client takes what is waiting for it.
+    fn note_blocked(&self, blocked: bool) {
+        match (self.blocked_since.get(), blocked) {
+            (None, true) => {
+                self.blocked_since.set(Some(Instant::now()));
+                self.state.traffic.blocked();
+            }
+            (Some(since), false) => {
+                self.blocked_since.set(None);
+                let after = since.elapsed();
+                self.state.traffic.unblocked(after);
+                if after >= SLOW_CLIENT {
+                    let peer = self.peer.map(|peer| peer.to_string());
+                    tracing::warn!(
+                        client = peer.as_deref().unwrap_or("unknown"),
+                        blocked_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+                        "a client took its answers slowly"
+                    );
+                }
+            }
+            _ => {}
+        }
     }
 
     /// A request has been handed over.
@@ -229,9 +306,20 @@ impl Link {
             socket.keep_partial_head(self);
         }
         if socket.out.is_empty() {
+            // Large answers go out past the buffer.
+            if !socket.writer_waits {
+                self.note_blocked(false);
+                self.tell_sent();
+            } else {
+                self.note_blocked(true);
+            }
             return Ok(());
         }
         let flushed = socket.poll_drain(self, context)?;
+        self.note_blocked(flushed.is_pending());
+        if flushed.is_ready() {
+            self.tell_sent();
+        }
         if flushed.is_ready() && std::mem::take(&mut socket.writer_waits) {
             // hyper was told to wait in this very turn, and nothing else would wake it.
             context.waker().wake_by_ref();
@@ -322,6 +410,7 @@ impl Socket {
             Phase::Busy => return Ok(()),
             Phase::Idle => {
                 link.phase.set(Phase::Head);
+                link.arrived.set(Some(link.state.now.get()));
                 head.bytes = 0;
                 head.line_ended = false;
                 head.kept.clear();

@@ -12,6 +12,7 @@ use hyper::server::conn::{http1, http2};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -35,7 +36,7 @@ pub async fn serve(context: LoopContext, listener: TcpListener, settings: Rc<Set
             biased;
             () = &mut end => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => accept(&state, stream, &refusals),
+                Ok((stream, peer)) => accept(&state, stream, peer, &refusals),
                 Err(error) if is_the_clients(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -70,7 +71,7 @@ fn is_the_clients(error: &io::Error) -> bool {
     )
 }
 
-fn accept(state: &Rc<LoopState>, stream: TcpStream, refusals: &Rc<Cell<usize>>) {
+fn accept(state: &Rc<LoopState>, stream: TcpStream, peer: SocketAddr, refusals: &Rc<Cell<usize>>) {
     state.traffic.accepted();
     if !state.settings.traffic.enter(state.settings.connections_max) {
         state.traffic.refused();
@@ -78,7 +79,7 @@ fn accept(state: &Rc<LoopState>, stream: TcpStream, refusals: &Rc<Cell<usize>>) 
             refusals.set(refusals.get() + 1);
             let (state, refusals) = (state.clone(), refusals.clone());
             tokio::task::spawn_local(async move {
-                let link = Link::new(0, stream, state);
+                let link = Link::new(0, stream, Some(peer), state);
                 link.push_last(&v1::last_words(&Fault::TooManyConnections));
                 link.linger().await;
                 refusals.set(refusals.get() - 1);
@@ -89,7 +90,7 @@ fn accept(state: &Rc<LoopState>, stream: TcpStream, refusals: &Rc<Cell<usize>>) 
     // Answers are whole when they are written; holding back small ones only adds delay. It fails only on a socket
     // that is gone, which the first read finds out as well.
     let _ = stream.set_nodelay(true);
-    let link = Link::new(state.next_link_id(), stream, state.clone());
+    let link = Link::new(state.next_link_id(), stream, Some(peer), state.clone());
     state.enter(&link);
     tokio::task::spawn_local(async move {
         let guard = Place(link);
@@ -183,13 +184,18 @@ async fn drive(link: &Rc<Link>, connection: impl Connection) -> Ending {
     let mut deadline = Deadline::default();
     let mut finishing = false;
     poll_fn(|context| {
+        let begun = std::time::Instant::now();
+        link.state.now.set(begun);
         link.remember(context.waker());
         if link.state.stopping.get() && !finishing {
             finishing = true;
             connection.as_mut().finish();
         }
         let progress = connection.as_mut().poll(context);
-        if link.end_turn(context).is_err() {
+        let sent = link.end_turn(context);
+        let worked = link.state.now.get().saturating_duration_since(begun);
+        link.state.watch.turned(worked);
+        if sent.is_err() {
             return Poll::Ready(Ending::Silent);
         }
         match progress {

@@ -14,6 +14,7 @@ pub(crate) enum Endpoint {
     V1Keys,
     V1Batch,
     Stats,
+    Metrics,
     Snapshot,
     Snapshots,
     Config,
@@ -29,8 +30,7 @@ const KV_KEY: &str = "/kv/";
 const CLUSTER_ROUTE: &str = "/api/cluster/route/";
 
 impl Endpoint {
-    #[cfg(test)]
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::KvKey,
         Self::KvKeys,
         Self::ClusterRoute,
@@ -39,6 +39,7 @@ impl Endpoint {
         Self::V1Keys,
         Self::V1Batch,
         Self::Stats,
+        Self::Metrics,
         Self::Snapshot,
         Self::Snapshots,
         Self::Config,
@@ -72,14 +73,14 @@ impl Endpoint {
             "/health/ready" => Self::Ready,
             "/health/startup" => Self::Startup,
             "/actuator/health" => Self::Actuator,
+            "/metrics" => Self::Metrics,
             "/openapi.json" => Self::OpenApi,
             _ => return None,
         };
         Some((endpoint, path.len()))
     }
 
-    /// The path as OpenAPI writes it.
-    #[cfg(test)]
+    /// The path as OpenAPI writes it, which is also what a metric's `route` says.
     pub(crate) fn template(self) -> &'static str {
         match self {
             Self::KvKey => "/kv/{key}",
@@ -90,6 +91,7 @@ impl Endpoint {
             Self::V1Keys => "/v1/keys",
             Self::V1Batch => "/v1/batch",
             Self::Stats => "/v1/admin/stats",
+            Self::Metrics => "/metrics",
             Self::Snapshot => "/v1/admin/snapshot",
             Self::Snapshots => "/v1/admin/snapshots",
             Self::Config => "/v1/admin/config",
@@ -126,9 +128,12 @@ impl Endpoint {
             | Self::Snapshot
             | Self::Snapshots
             | Self::Config => Surface::V1,
-            Self::Actuator | Self::Live | Self::Ready | Self::Startup | Self::OpenApi => {
-                Surface::Other
-            }
+            Self::Actuator
+            | Self::Live
+            | Self::Ready
+            | Self::Startup
+            | Self::Metrics
+            | Self::OpenApi => Surface::Other,
         }
     }
 }

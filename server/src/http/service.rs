@@ -6,17 +6,19 @@ use super::context::Context as LoopState;
 use super::fault::Fault;
 use super::io::Link;
 use super::route::Endpoint;
-use super::traffic::Surface;
-use super::{admin, batch, configuration, health, keys, kv, v1};
+use super::traffic::{Place, Surface};
+use super::{admin, batch, configuration, health, keys, kv, metrics, v1};
+use crate::observe::{Record, Stages};
 use http::header::TRANSFER_ENCODING;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::{Body as _, Incoming};
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// Answers the requests of one connection.
 #[derive(Debug)]
@@ -38,7 +40,21 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Exchange;
 
     fn call(&self, request: Request<Incoming>) -> Exchange {
+        // On HTTP/2 requests are tasks of their own, so the turn's clock is not theirs.
+        let begun = match &self.link {
+            Some(_) => self.state.now.get(),
+            None => Instant::now(),
+        };
         let (parts, body) = request.into_parts();
+        let found = Endpoint::find(parts.uri.path());
+        let watch = Watch::new(
+            &self.state,
+            self.link.as_deref(),
+            &parts,
+            &body,
+            found,
+            begun,
+        );
         let (surface, answer) = match &self.link {
             Some(link) => {
                 link.request_began();
@@ -51,17 +67,17 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                 {
                     (Surface::Other, Err(Fault::AmbiguousLength))
                 } else {
-                    dispatch(&self.state, parts, body)
+                    dispatch(&self.state, parts, body, found)
                 }
             }
-            None => dispatch(&self.state, parts, body),
+            None => dispatch(&self.state, parts, body, found),
         };
         let answer = answer.unwrap_or_else(|fault| Answer::now(fail(surface, &fault)));
         Exchange {
             state: self.state.clone(),
             link: self.link.clone(),
-            surface,
             answer,
+            watch,
         }
     }
 }
@@ -71,8 +87,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 pub(crate) struct Exchange {
     state: Rc<LoopState>,
     link: Option<Rc<Link>>,
-    surface: Surface,
     answer: Answer,
+    watch: Watch,
 }
 
 impl Future for Exchange {
@@ -80,22 +96,136 @@ impl Future for Exchange {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let response = ready!(this.answer.poll(&this.state, context));
-        this.state.traffic.answered(this.surface, response.status());
-        if let Some(link) = &this.link {
-            link.request_ended();
+        this.watch.resume(&this.state, this.link.is_some());
+        let Poll::Ready(response) = this.answer.poll(&this.state, context) else {
+            this.watch.pause(this.answer.waits_for_body());
+            return Poll::Pending;
+        };
+        let record = this.watch.end(&this.state, &response);
+        match (&this.link, record) {
+            (Some(link), record) => {
+                link.request_ended();
+                if let Some(record) = record {
+                    link.tell_when_sent(record);
+                }
+            }
+            (None, Some(record)) => this.state.tell(&record),
+            (None, None) => {}
         }
         Poll::Ready(Ok(response))
     }
 }
 
+/// Where the time of one request goes. The clock is read when it begins and ends, and when it has to wait.
+#[derive(Debug)]
+struct Watch {
+    place: Place,
+    /// What a line about it needs, when there may be one.
+    told: Option<(Uri, usize)>,
+    sampled: bool,
+    bytes_in: u64,
+    begun: Instant,
+    stages: Stages,
+    /// Since when it waits, and whether for its body.
+    paused: Option<(Instant, bool)>,
+}
+
+impl Watch {
+    fn new(
+        state: &LoopState,
+        link: Option<&Link>,
+        parts: &Parts,
+        body: &Incoming,
+        found: Option<(Endpoint, usize)>,
+        begun: Instant,
+    ) -> Self {
+        let mut watch = Self {
+            place: Place::of(found.map(|(endpoint, _)| endpoint), &parts.method),
+            told: None,
+            sampled: false,
+            bytes_in: body.size_hint().exact().unwrap_or(0),
+            begun,
+            stages: Stages::default(),
+            paused: None,
+        };
+        if let Some(log) = &state.settings.request_log {
+            watch.sampled = log.draws(|| state.random());
+            if watch.sampled || log.slow_after.is_some() {
+                let key_start = found.map_or(usize::MAX, |(_, start)| start);
+                watch.told = Some((parts.uri.clone(), key_start));
+            }
+        }
+        if let Some(arrived) = link.and_then(Link::arrived) {
+            watch.stages.queue = begun.saturating_duration_since(arrived);
+        }
+        watch
+    }
+
+    fn pause(&mut self, for_body: bool) {
+        self.paused = Some((Instant::now(), for_body));
+    }
+
+    fn resume(&mut self, state: &LoopState, in_turn: bool) {
+        if let Some((since, for_body)) = self.paused.take() {
+            let now = if in_turn {
+                state.now.get()
+            } else {
+                Instant::now()
+            };
+            let stage = match for_body {
+                true => &mut self.stages.receive,
+                false => &mut self.stages.wait,
+            };
+            *stage += now.saturating_duration_since(since);
+        }
+    }
+
+    /// Counts the answer, and says what is to be told of it.
+    fn end(&mut self, state: &LoopState, response: &Response<Body>) -> Option<Record> {
+        let now = Instant::now();
+        state.now.set(now);
+        let took = now.saturating_duration_since(self.begun);
+        let bytes_out = response.body().size_hint().exact().unwrap_or(0);
+        state.traffic.answered(
+            self.place,
+            response.status(),
+            took,
+            self.bytes_in,
+            bytes_out,
+        );
+        let (target, key_start) = self.told.take()?;
+        let log = state.settings.request_log.as_ref()?;
+        let paused = self.stages.receive + self.stages.wait;
+        self.stages.execute = took.saturating_sub(paused);
+        if !self.sampled && !log.is_slow(self.place, self.stages.total()) {
+            return None;
+        }
+        Some(Record {
+            place: self.place,
+            target,
+            key_start,
+            status: response.status(),
+            bytes_in: self.bytes_in,
+            bytes_out,
+            stages: self.stages,
+            write: None,
+            peer: None,
+            sampled: self.sampled,
+        })
+    }
+}
+
 type Dispatched = (Surface, Result<Answer, Fault>);
 
-fn dispatch(state: &Rc<LoopState>, parts: Parts, body: Incoming) -> Dispatched {
-    let path = parts.uri.path();
-    let Some((endpoint, key_start)) = Endpoint::find(path) else {
+fn dispatch(
+    state: &Rc<LoopState>,
+    parts: Parts,
+    body: Incoming,
+    found: Option<(Endpoint, usize)>,
+) -> Dispatched {
+    let Some((endpoint, key_start)) = found else {
         // What looks like a request of the old surface is told so in its words.
-        let surface = if path.starts_with("/kv") {
+        let surface = if parts.uri.path().starts_with("/kv") {
             Surface::Kv
         } else {
             Surface::Other
@@ -119,6 +249,7 @@ fn dispatch(state: &Rc<LoopState>, parts: Parts, body: Incoming) -> Dispatched {
         Endpoint::V1Keys => keys::page(state, &parts),
         Endpoint::V1Batch => batch::post(state, parts, body),
         Endpoint::Stats => admin::stats(state, &parts),
+        Endpoint::Metrics => Ok(metrics::get(state, &parts)),
         Endpoint::Snapshot => admin::snapshot(state, &parts),
         Endpoint::Snapshots => admin::snapshots(state, &parts),
         Endpoint::Config => configuration::config(state, &parts, body),

@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::configuration::Configuration;
 use super::traffic::Traffic;
+use crate::observe::RequestLog;
+use crate::observe::loops::Loops;
 
 /// Settings of the HTTP surfaces. Clones share the traffic counters, so that a limit over all event loops holds.
 #[derive(Clone, Debug)]
@@ -44,6 +46,12 @@ pub struct Settings {
     pub streams_max: u32,
     /// How long requests in flight may take to finish when the server stops.
     pub shutdown_grace: Duration,
+    /// Lines about requests; `None` for none.
+    pub request_log: Option<RequestLog>,
+    /// How busy the event loops are.
+    pub loops: Arc<Loops>,
+    /// When the process began, near enough.
+    pub started: Instant,
     /// Requests and connections counted, over all event loops.
     pub traffic: Arc<Traffic>,
     /// What `/v1/admin/config` shows and changes, and SIGHUP reads again; `None` for a server that is embedded.
@@ -70,6 +78,9 @@ impl Default for Settings {
             connections_max: 10_000,
             streams_max: 256,
             shutdown_grace: Duration::from_secs(10),
+            request_log: None,
+            loops: Arc::default(),
+            started: Instant::now(),
             traffic: Arc::default(),
             configuration: None,
         }

@@ -18,6 +18,8 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "expired": stats.expired,
         "expiryLagMaxMs": stats.expiry_lag_max_ms,
         "patchRetries": stats.patch_retries,
+        "lockWaits": stats.lock_waits,
+        "lockWaitNanos": stats.lock_wait_nanos,
         "wal": stats.wal.as_ref().map(wal),
         "recovery": stats.recovery.as_ref().map(recovery),
         "rules": stats.rules.iter().map(rule).collect::<Vec<_>>(),

@@ -3,10 +3,11 @@
 use super::{Gate, Shutdown};
 use crate::engine::{Engine, HomeTurn, Lane};
 use crate::http;
+use crate::observe::loops::LoopWatch;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
 
@@ -17,6 +18,8 @@ pub struct LoopContext {
     pub index: usize,
     /// The store, as this loop sees it.
     pub lane: Lane,
+    /// How busy the loop is.
+    pub watch: Arc<LoopWatch>,
     /// The loop's held answers.
     pub gate: Gate,
     /// When to end.
@@ -42,12 +45,15 @@ pub(crate) fn turn(
         let lane = engine.lane(index);
         let context = LoopContext {
             index,
+            watch: settings
+                .loops
+                .join(index, tokio::runtime::Handle::current().metrics()),
             gate: Gate::new(lane.clone()),
             lane,
             shutdown,
         };
         tokio::task::spawn_local(context.gate.clone().dispatch());
-        let home = tokio::task::spawn_local(run_home(context.lane.clone()));
+        let home = tokio::task::spawn_local(run_home(context.lane.clone(), context.watch.clone()));
         if index == 0 {
             tokio::task::spawn_local(watch_signals(
                 context.shutdown.clone(),
@@ -62,9 +68,12 @@ pub(crate) fn turn(
 }
 
 /// Background work of the loop's partitions: expiry and snapshot walks, a slice at a time, between requests.
-async fn run_home(lane: Lane) {
+async fn run_home(lane: Lane, watch: Arc<LoopWatch>) {
     loop {
-        match lane.home_turn() {
+        let begun = Instant::now();
+        let turn = lane.home_turn();
+        watch.sliced(begun.elapsed());
+        match turn {
             HomeTurn::More => tokio::task::yield_now().await,
             HomeTurn::Sleep { until: None } => poll_fn(|context| lane.poll_home(context)).await,
             HomeTurn::Sleep { until: Some(due) } => {

@@ -17,9 +17,28 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
 }
 
+/// What a server wrote to standard error, gathered by a thread until it ended.
+pub(crate) struct Logs(std::thread::JoinHandle<String>);
+
 impl Server {
     /// Starts one in memory on a free port, with `flags` added.
     pub(crate) fn start(flags: &[&str]) -> Self {
+        Self::launch(flags, Stdio::inherit()).0
+    }
+
+    /// The same, with what it logs.
+    pub(crate) fn start_logging(flags: &[&str]) -> (Self, Logs) {
+        let (server, stderr) = Self::launch(flags, Stdio::piped());
+        let mut stderr = stderr.expect("standard error is piped");
+        let gathering = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).expect("text");
+            text
+        });
+        (server, Logs(gathering))
+    }
+
+    fn launch(flags: &[&str], stderr: Stdio) -> (Self, Option<std::process::ChildStderr>) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_inflightkv"));
         for (name, _) in std::env::vars_os()
             .filter(|(name, _)| name.to_string_lossy().starts_with("INFLIGHTKV_"))
@@ -30,7 +49,7 @@ impl Server {
             .args(["--listen", "127.0.0.1:0", "--log-level", "warn"])
             .args(flags)
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(stderr)
             .spawn()
             .expect("the server starts");
         let mut line = String::new();
@@ -42,10 +61,12 @@ impl Server {
             .trim()
             .strip_prefix("listening on http://")
             .expect("the announcement names the address");
-        Self {
+        let stderr = child.stderr.take();
+        let server = Self {
             address: address.parse().expect("an address"),
             child,
-        }
+        };
+        (server, stderr)
     }
 
     /// A new connection.
@@ -93,6 +114,13 @@ impl Server {
     pub(crate) fn terminate(mut self) -> bool {
         self.signal();
         self.child.wait().expect("the server ends").success()
+    }
+}
+
+impl Logs {
+    /// Everything, of a server that has ended.
+    pub(crate) fn read(self) -> String {
+        self.0.join().expect("standard error is read")
     }
 }
 

@@ -1,0 +1,498 @@
+//! Every metric, in one list.
+//!
+//! Nothing is registered while the server runs: a scrape takes the figures that loops and engine keep for themselves
+//! and renders them at once. Names follow the conventions of Prometheus: base units, `_total` on counters, and no label
+//! that a client could fill.
+
+use super::process::Process;
+use crate::engine::{Readiness, Stats, WalStats};
+use crate::http::traffic::{DURATION_BOUNDS_US, PlaceTotals, Totals};
+use inflightkv_wal::SYNC_TIME_BOUNDS_US;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+use std::fmt;
+use std::time::Duration;
+
+/// The figures of one scrape.
+#[derive(Debug)]
+pub(crate) struct Scrape {
+    pub(crate) stats: Stats,
+    pub(crate) traffic: Totals,
+    pub(crate) loops: Vec<LoopFigures>,
+    pub(crate) process: Process,
+    /// Log lines taken, and those that found no room.
+    pub(crate) log_lines: (u64, u64),
+    pub(crate) version: &'static str,
+}
+
+/// What one event loop did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LoopFigures {
+    pub(crate) index: usize,
+    pub(crate) busy: Duration,
+    pub(crate) longest_turn: Duration,
+    pub(crate) longest_slice: Duration,
+    pub(crate) stalls: u64,
+}
+
+impl Scrape {
+    /// The exposition in OpenMetrics 1.0 text.
+    pub(crate) fn render(self) -> String {
+        let mut registry = Registry::with_prefix("inflightkv");
+        registry.register_collector(Box::new(self));
+        let mut text = String::with_capacity(32 * 1024);
+        // Writing to a string does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
+    }
+}
+
+/// OpenMetrics text as the older text format of Prometheus (version 0.0.4) has it: a counter's family is called like
+/// its sample, and there are neither units nor an end mark.
+pub(crate) fn in_classic_text(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut help: Option<(&str, &str)> = None;
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(name), text) => help = Some((name, text.unwrap_or(""))),
+            (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                let suffix = if kind == "counter" { "_total" } else { "" };
+                if let Some((_, text)) = help.take().filter(|(helped, _)| *helped == name) {
+                    out.push_str(&format!("# HELP {name}{suffix} {text}\n"));
+                }
+                out.push_str(&format!("# TYPE {name}{suffix} {kind}\n"));
+            }
+            (Some("#"), ..) => {}
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        self.encode_requests(&mut out)?;
+        self.encode_store(&mut out)?;
+        if let Some(wal) = &self.stats.wal {
+            encode_wal(&mut out, wal)?;
+        }
+        self.encode_loops(&mut out)?;
+        self.encode_process(&mut out)
+    }
+}
+
+impl Scrape {
+    fn encode_requests(&self, out: &mut Out<'_>) -> fmt::Result {
+        let traffic = &self.traffic;
+        let mut family = out.family(
+            "http_requests",
+            "Requests answered.",
+            None,
+            MetricType::Counter,
+        )?;
+        for totals in &traffic.places {
+            for (status, count) in &totals.statuses {
+                let status = match status {
+                    0 => "other".to_owned(),
+                    status => status.to_string(),
+                };
+                let labels = [
+                    ("route", totals.place.route()),
+                    ("method", totals.place.method()),
+                    ("status", &status),
+                ];
+                family
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(count, None)?;
+            }
+        }
+        let mut family = out.family(
+            "http_request_duration",
+            "From a request's turn to its answer, without sending it.",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for totals in &traffic.places {
+            family
+                .encode_family(&place_labels(totals))?
+                .encode_histogram::<NoLabelSet>(
+                    totals.nanos as f64 / 1e9,
+                    totals.durations.iter().sum(),
+                    &buckets(&DURATION_BOUNDS_US, &totals.durations),
+                    None,
+                )?;
+        }
+        let mut family = out.family(
+            "http_request_body",
+            "Content announced by requests.",
+            Some(&Unit::Bytes),
+            MetricType::Counter,
+        )?;
+        for totals in &traffic.places {
+            family
+                .encode_family(&place_labels(totals))?
+                .encode_counter::<NoLabelSet, _, u64>(&totals.bytes_in, None)?;
+        }
+        let mut family = out.family(
+            "http_response_body",
+            "Content of answers whose length was known.",
+            Some(&Unit::Bytes),
+            MetricType::Counter,
+        )?;
+        for totals in &traffic.places {
+            family
+                .encode_family(&place_labels(totals))?
+                .encode_counter::<NoLabelSet, _, u64>(&totals.bytes_out, None)?;
+        }
+        out.gauge("connections", "Open connections.", None, traffic.open)?;
+        out.gauge(
+            "connections_blocked",
+            "Connections whose client does not take the answer that waits for it.",
+            None,
+            traffic.blocked,
+        )?;
+        out.counter(
+            "connections_blocked",
+            "How long clients did not take answers that waited for them.",
+            Some(&Unit::Seconds),
+            traffic.blocked_nanos as f64 / 1e9,
+        )?;
+        out.counter(
+            "connections_accepted",
+            "Connections accepted.",
+            None,
+            traffic.accepted,
+        )?;
+        out.counter(
+            "connections_refused",
+            "Connections refused because too many were open.",
+            None,
+            traffic.refused,
+        )
+    }
+
+    fn encode_store(&self, out: &mut Out<'_>) -> fmt::Result {
+        let stats = &self.stats;
+        let ready = stats.readiness == Readiness::Ready;
+        out.gauge(
+            "ready",
+            "Whether writes are taken (1) or not (0).",
+            None,
+            u64::from(ready),
+        )?;
+        out.gauge(
+            "keys",
+            "Entries, expired ones that were not reclaimed yet included.",
+            None,
+            stats.total.entries,
+        )?;
+        out.gauge(
+            "keys_expiring",
+            "Entries that expire.",
+            None,
+            stats.total.expiring,
+        )?;
+        let mut family = out.family(
+            "memory",
+            "Memory of the store as it accounts for it, by what it is for.",
+            Some(&Unit::Bytes),
+            MetricType::Gauge,
+        )?;
+        for (purpose, bytes) in [
+            ("entries", stats.total.entry_bytes),
+            ("tables", stats.total.table_bytes),
+            ("snapshot", stats.total.frozen_bytes),
+            ("tombstones", stats.total.tombstone_bytes),
+            ("timers", stats.timer_bytes),
+        ] {
+            family
+                .encode_family(&[("purpose", purpose)])?
+                .encode_gauge(&bytes)?;
+        }
+        out.counter(
+            "expired_keys",
+            "Entries reclaimed because they had expired.",
+            None,
+            stats.expired,
+        )?;
+        out.gauge(
+            "expiry_lag_max",
+            "The longest an expired entry waited to be reclaimed; it was invisible meanwhile.",
+            Some(&Unit::Seconds),
+            stats.expiry_lag_max_ms as f64 / 1e3,
+        )?;
+        out.counter(
+            "patch_retries",
+            "Large patches computed again because the entry had changed.",
+            None,
+            stats.patch_retries,
+        )?;
+        out.gauge(
+            "sequence_last",
+            "The number of the last change.",
+            None,
+            stats.sequence.get(),
+        )?;
+        out.gauge(
+            "sequence_durable",
+            "The last change on stable storage.",
+            None,
+            stats.durable_sequence.get(),
+        )?;
+        out.counter(
+            "partition_lock_waits",
+            "How often a partition's lock was taken by somebody else.",
+            None,
+            stats.lock_waits,
+        )?;
+        out.counter(
+            "partition_lock_wait",
+            "How long those waited.",
+            Some(&Unit::Seconds),
+            stats.lock_wait_nanos as f64 / 1e9,
+        )?;
+        if let Some(recovery) = &stats.recovery {
+            out.gauge(
+                "recovery_duration",
+                "How long the last start loaded what was on disk.",
+                Some(&Unit::Seconds),
+                recovery.duration_ms as f64 / 1e3,
+            )?;
+            out.gauge(
+                "recovery_records",
+                "Log records replayed by the last start.",
+                None,
+                recovery.records,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn encode_loops(&self, out: &mut Out<'_>) -> fmt::Result {
+        type Of = fn(&LoopFigures) -> f64;
+        let figures: [(&str, &str, Option<&Unit>, MetricType, Of); 4] = [
+            (
+                "loop_busy",
+                "How long an event loop was not waiting for anything.",
+                Some(&Unit::Seconds),
+                MetricType::Counter,
+                |figures| figures.busy.as_secs_f64(),
+            ),
+            (
+                "loop_turn_max",
+                "The longest turn of a connection on an event loop.",
+                Some(&Unit::Seconds),
+                MetricType::Gauge,
+                |figures| figures.longest_turn.as_secs_f64(),
+            ),
+            (
+                "loop_slice_max",
+                "The longest slice of background work on an event loop.",
+                Some(&Unit::Seconds),
+                MetricType::Gauge,
+                |figures| figures.longest_slice.as_secs_f64(),
+            ),
+            (
+                "loop_stalls",
+                "Turns and slices that kept an event loop for 5 ms or longer.",
+                None,
+                MetricType::Counter,
+                |figures| figures.stalls as f64,
+            ),
+        ];
+        for (name, help, unit, kind, of) in figures {
+            let mut family = out.family(name, help, unit, kind)?;
+            for figures in &self.loops {
+                let labels = [("loop", figures.index.to_string())];
+                let mut metric = family.encode_family(&labels)?;
+                match kind {
+                    MetricType::Counter => {
+                        metric.encode_counter::<NoLabelSet, _, u64>(&of(figures), None)?;
+                    }
+                    _ => metric.encode_gauge(&of(figures))?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_process(&self, out: &mut Out<'_>) -> fmt::Result {
+        let process = &self.process;
+        out.counter(
+            "log_lines",
+            "Log lines taken for writing.",
+            None,
+            self.log_lines.0,
+        )?;
+        out.counter(
+            "log_lines_dropped",
+            "Log lines that found no room because standard error was not read.",
+            None,
+            self.log_lines.1,
+        )?;
+        out.gauge(
+            "process_resident_memory",
+            "Memory of the process that is resident.",
+            Some(&Unit::Bytes),
+            process.resident_bytes,
+        )?;
+        out.counter(
+            "process_cpu",
+            "Processor time of the process, in user and system mode.",
+            Some(&Unit::Seconds),
+            process.cpu.as_secs_f64(),
+        )?;
+        out.gauge(
+            "process_open_fds",
+            "Open file descriptors.",
+            None,
+            process.open_files,
+        )?;
+        out.gauge(
+            "process_uptime",
+            "How long the process has been running.",
+            Some(&Unit::Seconds),
+            process.uptime.as_secs_f64(),
+        )?;
+        out.family("build", "The running version.", None, MetricType::Info)?
+            .encode_info(&[("version", self.version)])
+    }
+}
+
+fn encode_wal(out: &mut Out<'_>, wal: &WalStats) -> fmt::Result {
+    out.gauge("wal_segments", "Log segments on disk.", None, wal.segments)?;
+    out.gauge(
+        "wal_size",
+        "Bytes of the log segments on disk.",
+        Some(&Unit::Bytes),
+        wal.bytes,
+    )?;
+    out.gauge(
+        "wal_queue",
+        "Bytes of changes that wait to be written to the log.",
+        Some(&Unit::Bytes),
+        wal.queue_bytes,
+    )?;
+    let counters = [
+        (
+            "wal_appends",
+            "Changes handed to the log.",
+            None,
+            wal.appends,
+        ),
+        (
+            "wal_appended",
+            "Bytes of those changes.",
+            Some(&Unit::Bytes),
+            wal.appended_bytes,
+        ),
+        (
+            "wal_frames",
+            "Frames written; changes by frame is the batch size of group commit.",
+            None,
+            wal.frames,
+        ),
+        ("wal_rotations", "Log segments sealed.", None, wal.rotations),
+        (
+            "wal_retired_segments",
+            "Log segments removed because a snapshot covers them.",
+            None,
+            wal.retired,
+        ),
+    ];
+    for (name, help, unit, value) in counters {
+        out.counter(name, help, unit, value)?;
+    }
+    out.family(
+        "wal_sync_duration",
+        "How long the disk took to make the log durable.",
+        Some(&Unit::Seconds),
+        MetricType::Histogram,
+    )?
+    .encode_histogram::<NoLabelSet>(
+        wal.sync_us_sum as f64 / 1e6,
+        wal.sync_buckets.iter().sum(),
+        &buckets(&SYNC_TIME_BOUNDS_US, &wal.sync_buckets),
+        None,
+    )
+}
+
+fn place_labels(totals: &PlaceTotals) -> [(&'static str, &'static str); 2] {
+    [
+        ("route", totals.place.route()),
+        ("method", totals.place.method()),
+    ]
+}
+
+/// Counts with their bounds in seconds; the last has none.
+fn buckets(bounds_us: &[u64], counts: &[u64]) -> Vec<(f64, u64)> {
+    bounds_us
+        .iter()
+        .map(|bound| *bound as f64 / 1e6)
+        .chain([f64::INFINITY])
+        .zip(counts.iter().copied())
+        .collect()
+}
+
+struct Out<'a>(DescriptorEncoder<'a>);
+
+type Family<'a> = prometheus_client::encoding::MetricEncoder<'a>;
+
+impl Out<'_> {
+    fn family<'s>(
+        &'s mut self,
+        name: &'s str,
+        help: &str,
+        unit: Option<&'s Unit>,
+        kind: MetricType,
+    ) -> Result<Family<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, unit, kind)
+    }
+
+    fn gauge(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl EncodeGaugeValue,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Gauge)?
+            .encode_gauge(&value)
+    }
+
+    fn counter(
+        &mut self,
+        name: &str,
+        help: &str,
+        unit: Option<&Unit>,
+        value: impl EncodeCounterValue,
+    ) -> fmt::Result {
+        self.family(name, help, unit, MetricType::Counter)?
+            .encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_classic_text;
+
+    #[test]
+    fn the_classic_format_names_a_counter_like_its_sample() {
+        let open = "# HELP a_seconds Time.\n# TYPE a_seconds counter\n# UNIT a_seconds seconds\n\
+                    a_seconds_total 1\n# HELP b Some.\n# TYPE b gauge\nb{x=\"# y\"} 2\n# EOF\n";
+        assert_eq!(
+            in_classic_text(open),
+            "# HELP a_seconds_total Time.\n# TYPE a_seconds_total counter\na_seconds_total 1\n\
+             # HELP b Some.\n# TYPE b gauge\nb{x=\"# y\"} 2\n"
+        );
+    }
+}

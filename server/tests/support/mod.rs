@@ -23,12 +23,17 @@ pub(crate) struct Logs(std::thread::JoinHandle<String>);
 impl Server {
     /// Starts one in memory on a free port, with `flags` added.
     pub(crate) fn start(flags: &[&str]) -> Self {
-        Self::launch(flags, Stdio::inherit()).0
+        Self::spawn(binary(), flags)
     }
 
-    /// The same, with what it logs.
+    /// Starts one by `command`, which runs the binary with the arguments behind its own.
+    pub(crate) fn spawn(command: Command, flags: &[&str]) -> Self {
+        Self::launch(command, flags, Stdio::inherit()).0
+    }
+
+    /// The same as [`start`](Self::start), with what it logs.
     pub(crate) fn start_logging(flags: &[&str]) -> (Self, Logs) {
-        let (server, stderr) = Self::launch(flags, Stdio::piped());
+        let (server, stderr) = Self::launch(binary(), flags, Stdio::piped());
         let mut stderr = stderr.expect("standard error is piped");
         let gathering = std::thread::spawn(move || {
             let mut text = String::new();
@@ -38,13 +43,11 @@ impl Server {
         (server, Logs(gathering))
     }
 
-    fn launch(flags: &[&str], stderr: Stdio) -> (Self, Option<std::process::ChildStderr>) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_inflightkv"));
-        for (name, _) in std::env::vars_os()
-            .filter(|(name, _)| name.to_string_lossy().starts_with("INFLIGHTKV_"))
-        {
-            command.env_remove(name);
-        }
+    fn launch(
+        mut command: Command,
+        flags: &[&str],
+        stderr: Stdio,
+    ) -> (Self, Option<std::process::ChildStderr>) {
         let mut child = command
             .args(["--listen", "127.0.0.1:0", "--log-level", "warn"])
             .args(flags)
@@ -67,6 +70,11 @@ impl Server {
             child,
         };
         (server, stderr)
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// A new connection.
@@ -97,17 +105,28 @@ impl Server {
 
     /// Asks it to end.
     pub(crate) fn signal(&self) {
-        self.send(Signal::TERM);
+        self.send_signal(Signal::TERM);
     }
 
     /// Asks it to read its configuration again.
     pub(crate) fn hang_up(&self) {
-        self.send(Signal::HUP);
+        self.send_signal(Signal::HUP);
     }
 
-    fn send(&self, signal: Signal) {
+    pub(crate) fn send_signal(&self, signal: Signal) {
         let process = Pid::from_child(&self.child);
         kill_process(process, signal).expect("the process lives");
+    }
+
+    /// Ends it as a power switch would, as far as a process can tell.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("the process lives");
+        self.child.wait().expect("the process ends");
+    }
+
+    /// Waits until it has ended by itself; whether it ended well.
+    pub(crate) fn wait(mut self) -> bool {
+        self.child.wait().expect("the server ends").success()
     }
 
     /// Asks it to end, and waits until it has; whether it ended well.
@@ -129,6 +148,21 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The binary, with none of our variables in its environment.
+pub(crate) fn binary() -> Command {
+    without_variables(Command::new(env!("CARGO_BIN_EXE_inflightkv")))
+}
+
+/// A command that does not see the variables that configure the server.
+pub(crate) fn without_variables(mut command: Command) -> Command {
+    for (name, _) in
+        std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("INFLIGHTKV_"))
+    {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// One connection.
@@ -212,21 +246,7 @@ impl Client {
 
     /// Spells a request out and sends it.
     pub(crate) fn request(&mut self, request: &str, body: impl AsRef<[u8]>) {
-        let body = body.as_ref();
-        let mut lines = request.lines();
-        let mut head = format!(
-            "{} HTTP/1.1\r\nHost: test\r\n",
-            lines.next().expect("a method and a target")
-        );
-        for line in lines {
-            write!(head, "{}\r\n", line.trim()).expect("writing to a string");
-        }
-        if !body.is_empty() || request.starts_with('P') {
-            write!(head, "Content-Length: {}\r\n", body.len()).expect("writing to a string");
-        }
-        head.push_str("\r\n");
-        let mut bytes = head.into_bytes();
-        bytes.extend_from_slice(body);
+        let bytes = spelt(request, body.as_ref());
         self.send(&bytes).expect("the request is taken");
     }
 
@@ -235,6 +255,13 @@ impl Client {
         self.request(request, body);
         self.answer(request.starts_with("HEAD"))
             .unwrap_or_else(|| panic!("closed without an answer to {request}"))
+    }
+
+    /// Sends a request and reads its answer; `None` when the server was gone before all of it had come.
+    pub(crate) fn attempt(&mut self, request: &str, body: impl AsRef<[u8]>) -> Option<Answer> {
+        self.send(spelt(request, body.as_ref())).ok()?;
+        self.whole_answer(request.starts_with("HEAD"))
+            .unwrap_or_default()
     }
 
     /// The next answer; `None` when the connection ends instead. Interim answers are passed over.
@@ -249,26 +276,34 @@ impl Client {
 
     /// The next answer, also an interim one.
     pub(crate) fn any_answer(&mut self, to_head: bool) -> Option<Answer> {
+        self.whole_answer(to_head).unwrap_or_else(|CutOff| {
+            panic!(
+                "an answer was cut off: {:?}",
+                String::from_utf8_lossy(&self.unread)
+            )
+        })
+    }
+
+    fn whole_answer(&mut self, to_head: bool) -> Result<Option<Answer>, CutOff> {
         let head = loop {
             if let Some(end) = find(&self.unread, b"\r\n\r\n") {
-                let rest = self.unread.split_off(end + 4);
-                break String::from_utf8(std::mem::replace(&mut self.unread, rest))
-                    .expect("heads are ASCII");
+                break String::from_utf8(self.bytes(end + 4)?).expect("heads are ASCII");
             }
             if !self.more() {
-                assert!(
-                    self.unread.is_empty(),
-                    "an answer was cut off: {:?}",
-                    String::from_utf8_lossy(&self.unread)
-                );
-                return None;
+                return if self.unread.is_empty() {
+                    Ok(None)
+                } else {
+                    Err(CutOff)
+                };
             }
         };
         let mut lines = head.lines();
         let status = lines
             .next()
-            .and_then(|line| line.strip_prefix("HTTP/1.1 "))
-            .expect("a status line");
+            .and_then(|line| line.strip_prefix("HTTP/1."))
+            .and_then(|line| line.split_once(' '))
+            .expect("a status line")
+            .1;
         let status: u16 = status[..3].parse().expect("three digits");
         let fields: Vec<(String, String)> = lines
             .filter_map(|line| line.split_once(": "))
@@ -283,19 +318,19 @@ impl Client {
         let body = if to_head || status < 200 || status == 204 || status == 304 {
             Vec::new()
         } else if field("transfer-encoding") == Some("chunked") {
-            self.chunks()
+            self.chunks()?
         } else {
             let len = field("content-length")
                 .expect("a length")
                 .parse()
                 .expect("a number");
-            self.bytes(len)
+            self.bytes(len)?
         };
-        Some(Answer {
+        Ok(Some(Answer {
             status,
             fields,
             body,
-        })
+        }))
     }
 
     /// Whether the server closes the connection without another byte.
@@ -309,32 +344,36 @@ impl Client {
         std::mem::take(&mut self.unread)
     }
 
-    fn chunks(&mut self) -> Vec<u8> {
+    fn chunks(&mut self) -> Result<Vec<u8>, CutOff> {
         let mut body = Vec::new();
         loop {
             let end = loop {
                 if let Some(end) = find(&self.unread, b"\r\n") {
                     break end;
                 }
-                assert!(self.more(), "a chunked answer was cut off");
+                if !self.more() {
+                    return Err(CutOff);
+                }
             };
-            let line = self.bytes(end + 2);
+            let line = self.bytes(end + 2)?;
             let len = usize::from_str_radix(std::str::from_utf8(&line[..end]).expect("ASCII"), 16)
                 .expect("a length");
-            let chunk = self.bytes(len + 2);
+            let chunk = self.bytes(len + 2)?;
             if len == 0 {
-                return body;
+                return Ok(body);
             }
             body.extend_from_slice(&chunk[..len]);
         }
     }
 
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
+    fn bytes(&mut self, len: usize) -> Result<Vec<u8>, CutOff> {
         while self.unread.len() < len {
-            assert!(self.more(), "an answer was cut off");
+            if !self.more() {
+                return Err(CutOff);
+            }
         }
         let rest = self.unread.split_off(len);
-        std::mem::replace(&mut self.unread, rest)
+        Ok(std::mem::replace(&mut self.unread, rest))
     }
 
     /// Reads on; false at the end.
@@ -345,6 +384,8 @@ impl Client {
                 self.unread.extend_from_slice(&buffer[..read]);
                 read > 0
             }
+            // A process that is waited for somewhere else in this one.
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.more(),
             Err(error)
                 if matches!(
                     error.kind(),
@@ -356,6 +397,29 @@ impl Client {
             Err(error) => panic!("no answer within {PATIENCE:?}: {error}"),
         }
     }
+}
+
+/// The connection ended in the middle of an answer.
+#[derive(Debug)]
+struct CutOff;
+
+/// A request as bytes: a method and a target, fields on further lines, and a body with its length.
+pub(crate) fn spelt(request: &str, body: &[u8]) -> Vec<u8> {
+    let mut lines = request.lines();
+    let mut head = format!(
+        "{} HTTP/1.1\r\nHost: test\r\n",
+        lines.next().expect("a method and a target")
+    );
+    for line in lines {
+        write!(head, "{}\r\n", line.trim()).expect("writing to a string");
+    }
+    if !body.is_empty() || request.starts_with('P') {
+        write!(head, "Content-Length: {}\r\n", body.len()).expect("writing to a string");
+    }
+    head.push_str("\r\n");
+    let mut bytes = head.into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
 }
 
 /// Waits until `done`, or fails.

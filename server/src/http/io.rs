@@ -418,9 +418,14 @@ impl Socket {
             Phase::Head => {}
         }
         head.last = bytes.len();
+        let before = head.bytes;
         head.bytes += bytes.len();
-        head.line_ended = head.line_ended || bytes.contains(&b'\n');
-        if !head.line_ended && head.bytes >= link.state.settings.header_bytes_max {
+        if head.line_ended {
+            return Ok(());
+        }
+        let end = bytes.iter().position(|&byte| byte == b'\n');
+        head.line_ended = end.is_some();
+        if before + end.unwrap_or(bytes.len()) >= link.state.settings.header_bytes_max {
             link.target_too_long.set(true);
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -554,6 +559,10 @@ impl hyper::rt::Write for Io {
         let link = &*self.0;
         let mut socket = link.socket.borrow_mut();
         ready!(socket.poll_drain(link, context).transpose_ready())?;
+        if link.target_is_too_long() {
+            // hyper gives up without a word, and there is one to be said yet.
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut socket.stream).poll_shutdown(context)
     }
 }

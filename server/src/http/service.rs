@@ -9,7 +9,7 @@ use super::route::Endpoint;
 use super::traffic::{Place, Surface};
 use super::{admin, batch, configuration, health, keys, kv, metrics, v1};
 use crate::observe::{Record, Stages};
-use http::header::TRANSFER_ENCODING;
+use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, Uri};
 use hyper::body::{Body as _, Incoming};
@@ -66,6 +66,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                     && has_two_lengths(link, &parts)
                 {
                     (Surface::Other, Err(Fault::AmbiguousLength))
+                } else if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+                    // RFC 9112, section 3.2: two of them are two opinions about whom the request is for.
+                    let fault = Fault::Header {
+                        name: "Host",
+                        reason: "is there more than once",
+                    };
+                    (Surface::Other, Err(fault))
                 } else {
                     dispatch(&self.state, parts, body, found)
                 }

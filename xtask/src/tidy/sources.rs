@@ -6,7 +6,7 @@ use crate::tidy::Finding;
 use crate::tidy::manifest::Manifest;
 use crate::tidy::tree::Files;
 
-const LINES_MAX: usize = 1400;
+const LINES_MAX: usize = 900;
 const AT_ROOT: [&str; 3] = ["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 const FORBID_UNSAFE: &str = "#![forbid(unsafe_code)]";
 /// A sentence, not a word.

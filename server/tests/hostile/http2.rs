@@ -320,8 +320,9 @@ fn streams_past_the_limit_are_refused() {
             break;
         }
     }
-    let refused = connection.frame().expect("a word about it");
-    assert!(matches!(refused.kind, RST_STREAM | GOAWAY), "{refused:?}");
+    let refused = std::iter::from_fn(|| connection.frame())
+        .find(|frame_read| matches!(frame_read.kind, RST_STREAM | GOAWAY));
+    assert!(refused.is_some(), "all two thousand were taken");
     still_serves(&server);
     let used = server.resident_bytes().saturating_sub(before);
     assert!(used < 32 << 20, "{used} bytes");

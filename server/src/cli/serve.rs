@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use clap::ArgMatches;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::logging::{self, Log};
 use super::progress::Console;
@@ -12,6 +13,9 @@ use crate::engine::{self, Disk, Engine};
 use crate::http;
 use crate::observe::RequestLog;
 use crate::runtime::server::{self, Observer, ServerOptions};
+
+/// Files that the server has open itself, at most: listeners, event loops, log and snapshots.
+const FILES_BESIDE: u64 = 128;
 
 /// Runs the server until it has been asked to end.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -26,6 +30,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
+    raise_the_limit_of_files(config.limits.connections_max);
     let mut options = options(config, &log)?;
     options.engine.rules = Arc::new(rules);
     let flags = arguments::given_settings(matches);
@@ -33,6 +38,27 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     options.http.configuration = Some(Arc::new(live));
     let observer: Arc<dyn Observer> = Arc::new(console);
     server::run(options, &observer).map_err(|error| Failure::from_error(&error))
+}
+
+/// Lets the process have as many files open as the system allows it. Every connection is one, and shells start their
+/// programs with a limit far below what may be set.
+fn raise_the_limit_of_files(connections_max: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+    let files = getrlimit(Resource::Nofile).current;
+    if let Some(files) = files.filter(|files| *files < connections_max as u64 + FILES_BESIDE) {
+        tracing::warn!(
+            files,
+            connections = connections_max,
+            "the limit of open files is below max-connections and the server's own: connections may have to wait"
+        );
+    }
 }
 
 /// Has the running server do what `config` says, as far as its run-time settings go: those of the table with

@@ -439,7 +439,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         runtime: false,
         placeholder: "N",
         summary: "Most connections open at a time",
-        details: "One more is answered 503 and closed. The limit of open files must be above it.",
+        details: "One more is answered 503 and closed. The server raises its limit of open files as far as the system lets it.",
     },
     Setting {
         name: "validation",

@@ -433,6 +433,14 @@ impl Lane {
         self.shared.options.clock.now()
     }
 
+    /// Whether what was on disk has been loaded, so that there is something to say about any key. Cheap.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_serving(&self) -> Result<(), NotServing> {
+        self.shared.check_serving()
+    }
+
     /// Whether a write would be taken now. Cheap: ask before spending anything on one.
     ///
     /// # Errors

@@ -103,26 +103,33 @@ pub(crate) fn refuse_coded(headers: &HeaderMap) -> Result<(), Fault> {
     }
 }
 
-/// Whether `Accept` asks for lines rather than for one document.
+/// Whether `Accept` asks for lines, and not more for one document.
 pub(crate) fn accepts_lines(headers: &HeaderMap) -> bool {
-    headers
+    let (mut lines, mut document) = (0.0_f32, 0.0_f32);
+    let ranges = headers
         .get_all(http::header::ACCEPT)
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .any(|value| {
-            value.split(',').any(|range| {
-                let refused = range.split(';').skip(1).any(|parameter| {
-                    parameter.split_once('=').is_some_and(|(name, weight)| {
-                        name.trim().eq_ignore_ascii_case("q")
-                            && weight.trim().parse::<f32>().is_ok_and(|q| q <= 0.0)
-                    })
-                });
-                matches!(
-                    essence(range).as_str(),
-                    "application/x-ndjson" | "application/ndjson"
-                ) && !refused
-            })
-        })
+        .flat_map(|value| value.split(','));
+    for range in ranges {
+        let wanted = match essence(range).as_str() {
+            "application/x-ndjson" | "application/ndjson" => &mut lines,
+            "application/json" => &mut document,
+            _ => continue,
+        };
+        *wanted = wanted.max(weight(range));
+    }
+    lines > 0.0 && lines >= document
+}
+
+/// The `q` of a media range; 1 when there is none that can be read.
+fn weight(range: &str) -> f32 {
+    let parameters = range.split(';').skip(1);
+    parameters
+        .filter_map(|parameter| parameter.split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+        .and_then(|(_, weight)| weight.trim().parse().ok())
+        .unwrap_or(1.0)
 }
 
 /// What `curl -d` sends unless told otherwise.
@@ -264,6 +271,8 @@ mod tests {
         };
         assert!(accept("application/x-ndjson"));
         assert!(accept("text/html, application/x-ndjson;q=0.5"));
+        assert!(accept("application/json, application/x-ndjson"));
+        assert!(!accept("application/json, application/x-ndjson;q=0.9"));
         assert!(!accept("application/json"));
         assert!(!accept("*/*"));
         assert!(!accept("application/x-ndjson;q=0"));

@@ -118,6 +118,11 @@ impl Endpoint {
             .any(|allowed| allowed == method.as_str())
     }
 
+    /// Whether there is no answer before what is on disk has been loaded.
+    pub(crate) fn needs_the_store(self) -> bool {
+        self.surface() != Surface::Other && self != Self::ClusterRoute
+    }
+
     pub(crate) fn surface(self) -> Surface {
         match self {
             Self::KvKey | Self::KvKeys | Self::ClusterRoute => Surface::Kv,

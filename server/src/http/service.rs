@@ -248,6 +248,12 @@ fn dispatch(
             }),
         );
     }
+    if endpoint.needs_the_store()
+        && let Err(refused) = state.lane.check_serving()
+    {
+        // Before anything is said about the request, and before its body is read.
+        return (surface, Err(Fault::NotServing(refused.readiness)));
+    }
     let answer = match endpoint {
         Endpoint::V1Key => v1::key(state, parts, body, key_start),
         Endpoint::KvKey => kv::key(state, parts, body, key_start),

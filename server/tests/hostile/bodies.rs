@@ -261,29 +261,29 @@ fn bodies_over_the_limit_are_413_before_they_are_read() {
 #[test]
 fn bodies_slower_than_the_timeout_are_408() {
     let server = Server::start(&["--request-timeout", "300ms"]);
-    for request in ["PUT /v1/kv/a", "PATCH /kv/a", "POST /v1/batch"] {
-        for framing in ["Content-Length: 100000", "Transfer-Encoding: chunked"] {
-            let mut client = server.connect();
-            client
-                .send(format!(
-                    "{request} HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n"
-                ))
-                .expect("it is taken");
-            let began = Instant::now();
-            let piece: &[u8] = if framing.starts_with('T') {
-                b"1\r\n \r\n"
-            } else {
-                b" "
-            };
-            while began.elapsed() < Duration::from_millis(900) && client.send(piece).is_ok() {
-                std::thread::sleep(Duration::from_millis(30));
+    std::thread::scope(|scope| {
+        for request in ["PUT /v1/kv/a", "PATCH /kv/a", "POST /v1/batch"] {
+            for (framing, piece) in [
+                ("Content-Length: 100000", " "),
+                ("Transfer-Encoding: chunked", "1\r\n \r\n"),
+            ] {
+                let mut client = server.connect();
+                scope.spawn(move || {
+                    let head = format!("{request} HTTP/1.1\r\nHost: test\r\n{framing}\r\n\r\n");
+                    client.send(head).expect("it is taken");
+                    let began = Instant::now();
+                    while began.elapsed() < Duration::from_millis(900) && client.send(piece).is_ok()
+                    {
+                        std::thread::sleep(Duration::from_millis(30));
+                    }
+                    let answer = client.answer(false).expect("an answer");
+                    assert_eq!(answer.status, 408, "{request} {framing}: {answer:?}");
+                    assert_eq!(answer.field("connection"), Some("close"));
+                    assert!(began.elapsed() >= Duration::from_millis(300));
+                });
             }
-            let answer = client.answer(false).expect("an answer");
-            assert_eq!(answer.status, 408, "{request} {framing}: {answer:?}");
-            assert_eq!(answer.field("connection"), Some("close"));
-            assert!(began.elapsed() >= Duration::from_millis(300));
         }
-    }
+    });
     assert_eq!(server.ask("GET /v1/kv/a", "").status, 404);
     still_serves(&server);
 }

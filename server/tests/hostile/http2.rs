@@ -1,4 +1,8 @@
 //! HTTP/2 with prior knowledge, frame by frame: what it promises, and what is done with it to bring servers down.
+#![expect(
+    clippy::big_endian_bytes,
+    reason = "the numbers of HTTP/2 are written so"
+)]
 
 use super::still_serves;
 use super::support::{PATIENCE, Server, eventually};
@@ -399,7 +403,9 @@ fn endless_fields_end_the_connection() {
     match connection.answer(1) {
         Ok((found, _)) => assert_eq!(found, 431),
         Err(instead) => {
-            assert!(instead.is_none_or(|frame_read| matches!(frame_read.kind, RST_STREAM | GOAWAY)))
+            assert!(
+                instead.is_none_or(|frame_read| matches!(frame_read.kind, RST_STREAM | GOAWAY))
+            );
         }
     }
     still_serves(&server);

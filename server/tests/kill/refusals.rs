@@ -250,7 +250,7 @@ fn a_path_that_is_no_directory() {
 fn a_directory_without_permission() {
     let directory = written();
     let closed = |path: &Path, mode| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours")
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
     };
     closed(directory.path(), 0o500);
     let before = files(directory.path());

@@ -7,7 +7,7 @@ use fastrand::Rng;
 use std::path::Path;
 
 const CLIENTS: usize = 4;
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 3;
 
 /// `always`: every answer is a promise.
 #[test]

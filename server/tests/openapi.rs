@@ -153,8 +153,7 @@ fn the_document_is_complete_and_true() {
             let right = match (schema["enum"].as_array(), schema["type"].as_str()) {
                 (Some(choices), _) => choices[0]
                     .as_str()
-                    .map(str::to_owned)
-                    .unwrap_or_else(|| choices[0].to_string()),
+                    .map_or_else(|| choices[0].to_string(), str::to_owned),
                 (None, Some("boolean")) => "true".to_owned(),
                 (None, Some("integer")) => "1".to_owned(),
                 _ if parameter_name.to_lowercase().contains("ttl") => "90s".to_owned(),

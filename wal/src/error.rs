@@ -115,6 +115,48 @@ pub struct RetireError {
     pub source: io::Error,
 }
 
+/// A sealed segment could not be rewritten. It is as it was, and the log goes on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RewriteError {
+    /// Records that had been durable cannot be read.
+    #[error("{file} at offset {offset} cannot be read: {fault}")]
+    Damaged {
+        /// Name of the file.
+        file: String,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        fault: Fault,
+    },
+    /// The system failed to read or write a file.
+    #[error("rewriting {file} failed")]
+    Io {
+        /// Name of the file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl RewriteError {
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, RewriteError::Damaged { .. })
+    }
+}
+
+/// A step of the upkeep failed. The log goes on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UpkeepError {
+    /// An old segment could not be removed.
+    #[error(transparent)]
+    Retire(#[from] RetireError),
+    /// A sealed segment could not be rewritten.
+    #[error(transparent)]
+    Rewrite(#[from] RewriteError),
+}
+
 /// Reading the log back failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -7,7 +7,9 @@ mod record;
 use std::fmt;
 
 pub use frame::FrameHeader;
-pub(crate) use frame::{FRAME_ALIGN, FRAME_HEADER_LEN, FRAME_MAGIC, padded};
+pub(crate) use frame::{
+    FRAME_ALIGN, FRAME_HEADER_LEN, FRAME_MAGIC, PACK_HEAD_LEN, PLAIN, pack_head, padded,
+};
 pub use header::SegmentHeader;
 pub(crate) use header::{HEADER_LEN, HeaderError};
 pub use record::{Cause, Op, Record, RecordHead};
@@ -142,6 +144,12 @@ pub enum Fault {
     /// The structured metadata of a segment header cannot be read although its checksum holds.
     #[error("the metadata of the segment header cannot be read")]
     Metadata,
+    /// A codec cannot get back what it once compressed although the checksum holds.
+    #[error("records cannot be decompressed: {reason}")]
+    Compression {
+        /// In the codec's words.
+        reason: String,
+    },
     /// A segment that the next one follows is not there.
     #[error("segment {number} is missing")]
     MissingSegment {

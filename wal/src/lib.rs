@@ -20,6 +20,7 @@
 //! `recovery`, `tail`.
 #![forbid(unsafe_code)]
 
+mod codec;
 mod error;
 mod format;
 mod frames;
@@ -27,18 +28,26 @@ mod group_commit;
 mod lanes;
 mod names;
 mod options;
+#[cfg(test)]
+mod properties;
 mod reader;
 pub mod recovery;
 mod retention;
+mod rewrite;
 mod segment;
 mod status;
 mod storage;
 mod tail;
 pub mod tools;
+mod upkeep;
 mod wal;
 mod writer;
 
-pub use error::{OpenError, RecoveryError, Refusal, RetireError, ShutdownError, WaitError};
+pub use codec::{CodecError, Codecs, SegmentCodec};
+pub use error::{
+    OpenError, RecoveryError, Refusal, RetireError, RewriteError, ShutdownError, UpkeepError,
+    WaitError,
+};
 pub use format::{
     Cause, FORMAT_VERSION, Fault, FrameHeader, KEY_BYTES_MAX, Lsn, MEDIA_TYPE_BYTES_MAX, Op,
     Record, RecordHead, SegmentHeader, StoreId, VALUE_BYTES_MAX,
@@ -49,6 +58,7 @@ pub use recovery::{Cut, Damage, Lost, Outcome, RecoveryMode, Scan, replay, scan}
 pub use retention::{Retired, SegmentInfo};
 pub use status::{SYNC_TIME_BOUNDS_US, State, Status, SyncTime};
 pub use storage::{Directory, SegmentFile, Storage};
+pub use upkeep::Upkeep;
 pub use wal::{Start, Wal};
 pub use writer::{Rest, Round, Writer};
 

@@ -2,6 +2,8 @@
 
 /// Room reserved for the next segment.
 pub(crate) const NEXT: &str = "wal-next.tmp";
+/// A sealed segment being rewritten.
+pub(crate) const REWRITE: &str = "wal-rewrite.tmp";
 /// Locked by the process that uses the directory.
 pub(crate) const LOCK: &str = "wal.lock";
 
@@ -61,6 +63,7 @@ mod tests {
         for name in [
             "",
             NEXT,
+            REWRITE,
             LOCK,
             "wal-7.log",
             "wal-0000000000000000007.log",

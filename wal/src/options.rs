@@ -25,6 +25,9 @@ pub struct Options {
     /// A segment with records is sealed at this age, looked at whenever the writer has something to do: an idle log is
     /// left alone. Default 1 hour; at least 1 ms.
     pub segment_age: Duration,
+    /// Segments that a checkpoint made superfluous are kept until their last record is this old. Longer makes it possible to go
+    /// back further, and costs that much disk. Default 0: they go at once.
+    pub keep: Duration,
     /// Bytes handed over and not yet written, from which on [`crate::Wal::admit`] says no. More rides out a longer
     /// stall of the disk, and costs that much memory. Default 64 MiB; 1 KiB to 64 GiB.
     pub queue_bytes_max: u64,
@@ -41,6 +44,7 @@ impl Default for Options {
             sync: SyncMode::Interval(Duration::from_secs(1)),
             segment_bytes: 64 << 20,
             segment_age: Duration::from_secs(3600),
+            keep: Duration::ZERO,
             queue_bytes_max: 64 << 20,
             gather: Duration::from_millis(5),
             gather_bytes: 256 << 10,

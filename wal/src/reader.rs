@@ -2,14 +2,17 @@
 
 use std::io;
 
+use crate::codec::Codecs;
 use crate::format::{
     FRAME_ALIGN, FRAME_HEADER_LEN, FRAME_MAGIC, Fault, FrameHeader, HEADER_LEN, HeaderError, Lsn,
-    Record, SegmentHeader, StoreId, decode_record, decode_record_again, u32_at,
+    PLAIN, Record, SegmentHeader, StoreId, decode_record, decode_record_again, u32_at,
 };
 use crate::storage::SegmentFile;
 
 /// Read at once; more only for a frame that is longer, and only after its header was found sound.
 const WINDOW_BYTES: u64 = 1 << 20;
+/// A buffer that one large record needed is given back after it.
+const UNPACKED_BYTES_KEPT: usize = 8 << 20;
 
 /// A part of a file in memory.
 struct Window {
@@ -56,19 +59,28 @@ pub(crate) fn read_header(
 pub(crate) struct Frame<'a> {
     pub(crate) offset: u64,
     pub(crate) header: FrameHeader,
-    payload: &'a [u8],
+    /// Its records, one after the other.
+    pub(crate) payload: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
-    /// Its records, each with its offset in the file.
+    /// Its records, each with its offset in the file; a compressed one has that of its frame.
     pub(crate) fn records(&self) -> impl Iterator<Item = (u64, Record<'a>)> + use<'a> {
         let mut rest = self.payload;
-        let mut offset = self.offset + FRAME_HEADER_LEN as u64;
+        let FrameHeader {
+            codec,
+            written_at_ms,
+            ..
+        } = self.header;
+        let frame_at = self.offset;
+        let mut offset = frame_at + FRAME_HEADER_LEN as u64;
         std::iter::from_fn(move || {
-            let (record, len) = decode_record_again(rest).ok()?;
+            let (mut record, len) = decode_record_again(rest).ok()?;
+            record.written_at_ms = written_at_ms;
+            let at = if codec == PLAIN { offset } else { frame_at };
             rest = &rest[len..];
             offset += len as u64;
-            Some((offset - len as u64, record))
+            Some((at, record))
         })
     }
 }
@@ -100,6 +112,9 @@ pub(crate) struct SegmentReader {
     store_id: StoreId,
     number: u64,
     offset: u64,
+    codecs: Codecs,
+    /// The records of a compressed frame.
+    unpacked: Vec<u8>,
 }
 
 impl SegmentReader {
@@ -108,6 +123,7 @@ impl SegmentReader {
         file: Box<dyn SegmentFile>,
         store_id: StoreId,
         number: u64,
+        codecs: &Codecs,
     ) -> io::Result<SegmentReader> {
         let file_len = file.len()?;
         Ok(SegmentReader {
@@ -120,6 +136,8 @@ impl SegmentReader {
             store_id,
             number,
             offset: HEADER_LEN as u64,
+            codecs: codecs.clone(),
+            unpacked: Vec::new(),
         })
     }
 
@@ -153,9 +171,19 @@ impl SegmentReader {
         let stride = header.stride() as usize;
         let bytes = self.window.get(offset, stride)?;
         let (payload, padding) = bytes[FRAME_HEADER_LEN..].split_at(header.len as usize);
-        if let Err(fault) = check_payload(&header, payload, padding) {
-            return Ok(Next::Bad(fault));
+        if let Some(found) = padding.iter().find(|byte| **byte != 0) {
+            return Ok(Next::Bad(Fault::Mismatch {
+                what: "the padding of a frame",
+                found: u64::from(*found),
+                expected: 0,
+            }));
         }
+        let payload = match unpack(&header, payload, &self.codecs, &mut self.unpacked)
+            .and_then(|payload| check_records(&header, payload).map(|()| payload))
+        {
+            Ok(payload) => payload,
+            Err(fault) => return Ok(Next::Bad(fault)),
+        };
         self.offset += header.stride();
         Ok(Next::Frame(Frame {
             offset,
@@ -239,8 +267,44 @@ impl SegmentReader {
     }
 }
 
-/// Every record, every number, every byte of padding.
-fn check_payload(header: &FrameHeader, payload: &[u8], padding: &[u8]) -> Result<(), Fault> {
+/// The records of a frame as they were before compression.
+pub(crate) fn unpack<'a>(
+    header: &FrameHeader,
+    payload: &'a [u8],
+    codecs: &Codecs,
+    unpacked: &'a mut Vec<u8>,
+) -> Result<&'a [u8], Fault> {
+    if header.codec == PLAIN {
+        return Ok(payload);
+    }
+    let Some(codec) = codecs.get(header.codec) else {
+        return Err(Fault::Unknown {
+            what: "codec",
+            found: u64::from(header.codec),
+        });
+    };
+    let (raw_len, stored) = header.unpack(payload)?;
+    unpacked.clear();
+    if unpacked.capacity() > UNPACKED_BYTES_KEPT && raw_len <= UNPACKED_BYTES_KEPT {
+        *unpacked = Vec::new();
+    }
+    codec
+        .decompress(stored, raw_len, unpacked)
+        .map_err(|error| Fault::Compression {
+            reason: error.to_string(),
+        })?;
+    if unpacked.len() != raw_len {
+        return Err(Fault::Mismatch {
+            what: "the length of decompressed records",
+            found: unpacked.len() as u64,
+            expected: raw_len as u64,
+        });
+    }
+    Ok(unpacked)
+}
+
+/// Every record and every number.
+pub(crate) fn check_records(header: &FrameHeader, payload: &[u8]) -> Result<(), Fault> {
     let mut rest = payload;
     let mut expected = header.first_lsn;
     let mut count = 0u32;
@@ -262,13 +326,6 @@ fn check_payload(header: &FrameHeader, payload: &[u8], padding: &[u8]) -> Result
             what: "the number of records in a frame",
             found: u64::from(count),
             expected: u64::from(header.count),
-        });
-    }
-    if let Some(found) = padding.iter().find(|byte| **byte != 0) {
-        return Err(Fault::Mismatch {
-            what: "the padding of a frame",
-            found: u64::from(*found),
-            expected: 0,
         });
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use crate::codec::Codecs;
 use crate::error::RecoveryError;
 use crate::format::{
     FORMAT_VERSION, Fault, HEADER_LEN, HeaderError, Lsn, Record, SegmentHeader, StoreId,
@@ -126,6 +127,7 @@ pub(crate) struct Sound {
 /// What the directory and the segment headers say.
 pub struct Scan {
     storage: Arc<dyn Storage>,
+    codecs: Codecs,
     mode: RecoveryMode,
     store_id: Option<StoreId>,
     /// Segments with sound headers and consecutive numbers.
@@ -139,14 +141,17 @@ pub struct Scan {
     headless: Option<u64>,
 }
 
-/// Reads the directory and the header of each segment. Changes nothing.
+/// Reads the directory and the header of each segment. Changes nothing. `codecs` are what segments may have been
+/// rewritten with.
 pub fn scan(
     storage: &Arc<dyn Storage>,
+    codecs: &Codecs,
     mode: RecoveryMode,
     expect: Option<StoreId>,
 ) -> Result<Scan, RecoveryError> {
     let mut scan = Scan {
         storage: Arc::clone(storage),
+        codecs: codecs.clone(),
         mode,
         store_id: expect,
         sound: Vec::new(),
@@ -238,7 +243,8 @@ pub(crate) fn has_only_a_header(storage: &dyn Storage, number: u64) -> Result<bo
     let io = |error| RecoveryError::io("reading", &file, error);
     let opened = storage.open(&file).map_err(io)?;
     // Without a header no frame can be checked; that is why anything but zeros counts as a record.
-    let mut reader = SegmentReader::new(opened, StoreId::default(), number).map_err(io)?;
+    let mut reader =
+        SegmentReader::new(opened, StoreId::default(), number, &Codecs::none()).map_err(io)?;
     Ok(reader.survey(Lsn::ZERO).map_err(io)?.is_zero)
 }
 
@@ -254,6 +260,7 @@ fn infos(sound: &[Sound]) -> Vec<SegmentInfo> {
             follows: segment.header.follows,
             bytes: segment.len,
             created_at_ms: segment.header.created_at_ms,
+            codec: segment.header.codec,
         })
         .collect()
 }
@@ -421,7 +428,8 @@ impl Scan {
         let io = |error| RecoveryError::io("reading", &segment.file, error);
         let header = &segment.header;
         let file = self.storage.open(&segment.file).map_err(io)?;
-        let mut reader = SegmentReader::new(file, header.store_id, header.number).map_err(io)?;
+        let mut reader =
+            SegmentReader::new(file, header.store_id, header.number, &self.codecs).map_err(io)?;
         let mut expected = header.first_lsn;
         let mut last_lsn = header.follows;
         loop {
@@ -553,7 +561,7 @@ impl Scan {
             return Ok(first);
         };
         let opened = self.storage.open(&file).map_err(io)?;
-        let mut reader = SegmentReader::new(opened, store_id, number).map_err(io)?;
+        let mut reader = SegmentReader::new(opened, store_id, number, &self.codecs).map_err(io)?;
         Ok(first.max(reader.survey(Lsn::ZERO).map_err(io)?.seen))
     }
 

@@ -124,6 +124,7 @@ impl Active {
             follows: self.header.follows,
             bytes: self.offset,
             created_at_ms: self.header.created_at_ms,
+            codec: self.header.codec,
         }
     }
 }

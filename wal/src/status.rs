@@ -54,6 +54,10 @@ pub struct Status {
     pub rotations: u64,
     /// Segments removed because they were no longer needed.
     pub retired: u64,
+    /// Sealed segments rewritten with a codec.
+    pub rewritten: u64,
+    /// Bytes that this gave back.
+    pub rewritten_saved: u64,
 }
 
 /// Upper bounds of the buckets of [`SyncTime`] in microseconds; the last bucket has none.
@@ -81,6 +85,8 @@ pub(crate) struct Counters {
     pub(crate) syncs: AtomicU64,
     pub(crate) rotations: AtomicU64,
     pub(crate) retired: AtomicU64,
+    pub(crate) rewritten: AtomicU64,
+    pub(crate) rewritten_saved: AtomicU64,
     sync_us: AtomicU64,
     sync_us_max: AtomicU64,
     sync_buckets: [AtomicU64; SYNC_TIME_BOUNDS_US.len() + 1],

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::codec::Codecs;
 use crate::error::RecoveryError;
 use crate::format::{
     FORMAT_VERSION, Fault, FrameHeader, HeaderError, Lsn, Record, SegmentHeader, StoreId,
@@ -54,6 +55,8 @@ pub struct SegmentReport {
     pub file: String,
     /// Its length, reserved room included.
     pub bytes: u64,
+    /// What it was rewritten with; 0 for frames as they were written.
+    pub codec: u8,
     /// Sound frames.
     pub frames: u64,
     /// Sound records.
@@ -65,7 +68,7 @@ pub struct SegmentReport {
 }
 
 /// Reads every byte of the log and says what is wrong with it. Changes nothing, and goes on after damage.
-pub fn check(storage: &Arc<dyn Storage>) -> Result<Report, RecoveryError> {
+pub fn check(storage: &Arc<dyn Storage>, codecs: &Codecs) -> Result<Report, RecoveryError> {
     let mut report = Report::default();
     let numbers = list_segments(&**storage)?;
     // What the segment before ended with, if that is known.
@@ -83,7 +86,8 @@ pub fn check(storage: &Arc<dyn Storage>) -> Result<Report, RecoveryError> {
             Ok(sound) => {
                 report.store_id = Some(sound.header.store_id);
                 let next = follows_of(&**storage, later, &report)?;
-                before = check_segment(&**storage, &sound, !later.is_empty(), next, &mut report)?;
+                let is_last = later.is_empty();
+                before = check_segment(&**storage, codecs, &sound, is_last, next, &mut report)?;
             }
             Err(_) if later.is_empty() && has_only_a_header(&**storage, number)? => {}
             Err(fault) => {
@@ -98,10 +102,10 @@ pub fn check(storage: &Arc<dyn Storage>) -> Result<Report, RecoveryError> {
 
 /// Cuts the log back to what can be proven. What is cut off or lies beyond a damage is kept in files beside it, named in the report,
 /// which is about the log as it is afterwards; `damage` and `torn` say what was done away with.
-pub fn repair(storage: &Arc<dyn Storage>) -> Result<Report, RecoveryError> {
-    let before = check(storage)?;
-    let outcome = scan(storage, RecoveryMode::PointInTime, before.store_id)?.salvage()?;
-    let after = check(storage)?;
+pub fn repair(storage: &Arc<dyn Storage>, codecs: &Codecs) -> Result<Report, RecoveryError> {
+    let before = check(storage, codecs)?;
+    let outcome = scan(storage, codecs, RecoveryMode::PointInTime, before.store_id)?.salvage()?;
+    let after = check(storage, codecs)?;
     Ok(Report {
         damage: before.damage,
         torn: before.torn,
@@ -146,18 +150,21 @@ fn damage(
 /// Checks one segment and returns its last LSN. `follows` is what the next segment says that is.
 fn check_segment(
     storage: &dyn Storage,
+    codecs: &Codecs,
     segment: &Sound,
-    has_later: bool,
+    is_last: bool,
     follows: Option<Lsn>,
     report: &mut Report,
 ) -> Result<Option<Lsn>, RecoveryError> {
     let io = |error| RecoveryError::io("reading", &segment.file, error);
     let header = &segment.header;
     let file = storage.open(&segment.file).map_err(io)?;
-    let mut reader = SegmentReader::new(file, header.store_id, header.number).map_err(io)?;
+    let mut reader =
+        SegmentReader::new(file, header.store_id, header.number, codecs).map_err(io)?;
     let mut found = SegmentReport {
         file: segment.file.clone(),
         bytes: segment.len,
+        codec: header.codec,
         frames: 0,
         records: 0,
         first_lsn: None,
@@ -183,7 +190,7 @@ fn check_segment(
         };
         let offset = reader.offset();
         let survey = reader.survey(expected).map_err(io)?;
-        if follows == Some(last_lsn) || (survey.is_zero && (follows.is_none() || !has_later)) {
+        if follows == Some(last_lsn) || (survey.is_zero && (follows.is_none() || is_last)) {
             break;
         }
         let fault = match (fault, follows) {
@@ -193,7 +200,7 @@ fn check_segment(
                 expected: follows.unwrap_or_default(),
             },
         };
-        if !has_later && !survey.is_durable && !fault.is_unknown() {
+        if is_last && !survey.is_durable && !fault.is_unknown() {
             report.torn = Some(Cut {
                 file: segment.file.clone(),
                 offset,
@@ -281,6 +288,7 @@ pub enum ReadError {
 /// Reads one segment file, whatever its name, and shows everything in it to `visit` until that breaks.
 pub fn read_file(
     path: &Path,
+    codecs: &Codecs,
     mut visit: impl FnMut(Item<'_>) -> ControlFlow<()>,
 ) -> Result<(), ReadError> {
     let file = open_read_only(path)?;
@@ -294,7 +302,7 @@ pub fn read_file(
             });
         }
     };
-    let mut reader = SegmentReader::new(file, header.store_id, header.number)?;
+    let mut reader = SegmentReader::new(file, header.store_id, header.number, codecs)?;
     match show(&header, &mut reader, &mut visit)? {
         ControlFlow::Continue(()) | ControlFlow::Break(()) => Ok(()),
     }

@@ -7,14 +7,17 @@ use std::task::Waker;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::error::{OpenError, Refusal, RetireError, ShutdownError, WaitError};
+use crate::codec::{Codecs, SegmentCodec};
+use crate::error::{OpenError, Refusal, RetireError, ShutdownError, UpkeepError, WaitError};
 use crate::format::{Lsn, RecordHead, StoreId};
 use crate::group_commit::{Progress, Sleep};
 use crate::lanes::{Lanes, Value};
 use crate::options::Options;
 use crate::retention::{Catalogue, Retired, SegmentInfo};
+use crate::rewrite;
 use crate::status::{Counters, Status};
 use crate::storage::Storage;
+use crate::upkeep::{Keeper, Upkeep};
 use crate::writer::{Rest, Writer};
 
 /// Where a log goes on. [`crate::Outcome::start`] makes it after a recovery, [`Start::fresh`] for a new store.
@@ -63,11 +66,13 @@ pub(crate) struct Shared {
 
 /// A write-ahead log.
 pub struct Wal {
-    shared: Arc<Shared>,
-    storage: Arc<dyn Storage>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) keeper: Keeper,
+    pub(crate) store_id: StoreId,
     queue_bytes_max: u64,
     gather_bytes: u64,
     driver: Mutex<Driver>,
+    upkeep: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Who calls `round`.
@@ -98,11 +103,13 @@ impl Wal {
                 taken,
             });
         }
+        // What a killed process left half-way. A failure shows again where it matters.
+        let _ = rewrite::discard(&*storage);
         let shared = Arc::new(Shared {
             lanes: Lanes::new(lanes, options.queue_bytes_max),
             progress: Progress::new(start.next_lsn.previous(), lanes),
             sleep: Sleep::default(),
-            catalogue: Catalogue::new(start.segments.clone()),
+            catalogue: Catalogue::new(start.segments.clone(), options.keep),
             counters: Counters::default(),
         });
         let (queue_bytes_max, gather_bytes) = (options.queue_bytes_max, options.gather_bytes);
@@ -112,12 +119,27 @@ impl Wal {
                 source,
             })?;
         Ok(Wal {
+            keeper: Keeper {
+                shared: Arc::clone(&shared),
+                storage,
+                codecs: Codecs::none(),
+                compress: None,
+            },
             shared,
-            storage,
+            store_id: start.store_id,
             queue_bytes_max,
             gather_bytes,
             driver: Mutex::new(Driver::Nobody(Box::new(writer))),
+            upkeep: Mutex::new(None),
         })
+    }
+
+    /// The same log, which knows `codecs` and has its upkeep rewrite sealed segments with `compress`, which has to be one of them.
+    #[must_use]
+    pub fn with_codecs(mut self, codecs: Codecs, compress: Option<Arc<dyn SegmentCodec>>) -> Wal {
+        self.keeper.codecs = codecs;
+        self.keeper.compress = compress;
+        self
     }
 
     /// Starts the writer's thread. Does nothing if there is one, or if the writer was taken.
@@ -163,6 +185,31 @@ impl Wal {
                 None
             }
         }
+    }
+
+    /// Starts the thread of the upkeep; `failed` is told what goes wrong there. Does nothing if there is one.
+    ///
+    /// # Errors
+    /// The system has no more threads.
+    pub fn spawn_upkeep(&self, failed: impl Fn(&UpkeepError) + Send + 'static) -> io::Result<()> {
+        let mut thread = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        if thread.is_none() {
+            let keeper = self.keeper.clone();
+            let spawned = thread::Builder::new()
+                .name("wal-upkeep".to_owned())
+                .spawn(move || keeper.run(&failed))?;
+            *thread = Some(spawned);
+        }
+        Ok(())
+    }
+
+    /// One step of the upkeep by hand: removes what was retired and kept long enough, or rewrites one sealed segment. Blocks for
+    /// as long as that takes.
+    ///
+    /// # Errors
+    /// The step failed and is tried again a minute later; the log is as it was.
+    pub fn upkeep(&self, now_ms: u64) -> Result<Upkeep, UpkeepError> {
+        self.keeper.step(now_ms, &|_| false)
     }
 
     /// Hands a record over. It cannot fail and does no I/O; [`Wal::admit`] is asked before a change is applied.
@@ -236,9 +283,10 @@ impl Wal {
         self.shared.sleep.wake();
     }
 
-    /// Removes sealed segments, oldest first, while every record in them is at most `lsn`. Blocks for the file system.
+    /// Sealed segments with no record above `lsn` are not needed any more. Removes them, oldest first, or leaves that to the
+    /// upkeep if they are kept for a time ([`Options::keep`]). Blocks for the file system.
     pub fn retire_below(&self, lsn: Lsn) -> Result<Retired, RetireError> {
-        let retired = self.shared.catalogue.retire(&*self.storage, lsn)?;
+        let retired = self.shared.catalogue.retire(&*self.keeper.storage, lsn)?;
         Counters::add(&self.shared.counters.retired, retired.segments);
         Ok(retired)
     }
@@ -247,6 +295,12 @@ impl Wal {
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.shared.catalogue.segments()
+    }
+
+    /// Segments with no record above this are not needed any more, and there only because they are kept for a time.
+    #[must_use]
+    pub fn retired_to(&self) -> Lsn {
+        self.shared.catalogue.retired_to()
     }
 
     /// What the log counts and shows.
@@ -275,12 +329,15 @@ impl Wal {
             sync_time: shared.counters.sync_time(),
             rotations: count(&shared.counters.rotations),
             retired: count(&shared.counters.retired),
+            rewritten: count(&shared.counters.rewritten),
+            rewritten_saved: count(&shared.counters.rewritten_saved),
         }
     }
 
     /// Writes and syncs everything that was appended, seals the segment and ends the writer's thread. Nothing may be
     /// appended afterwards. A second call gives the first one's answer.
     pub fn shutdown(&self) -> Result<(), ShutdownError> {
+        self.end_upkeep();
         let mut driver = self.driver();
         let result = match std::mem::replace(&mut *driver, Driver::Caller) {
             Driver::Caller => return Err(ShutdownError::DrivenByHand),
@@ -300,6 +357,15 @@ impl Wal {
         result
     }
 
+    fn end_upkeep(&self) {
+        self.shared.catalogue.stop();
+        let mut thread = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = thread.take() {
+            // It has nothing that anybody waits for.
+            let _ = thread.join();
+        }
+    }
+
     fn driver(&self) -> std::sync::MutexGuard<'_, Driver> {
         self.driver.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -308,6 +374,7 @@ impl Wal {
 /// Ends the thread, if there is one, as [`Wal::shutdown`] does; whoever wants to know how that went calls it.
 impl Drop for Wal {
     fn drop(&mut self) {
+        self.end_upkeep();
         if matches!(*self.driver(), Driver::Thread(_)) {
             let _ = self.shutdown();
         }
@@ -367,7 +434,7 @@ impl Drop for CloseOnPanic<'_> {
     }
 }
 
-fn wall_clock_ms() -> u64 {
+pub(crate) fn wall_clock_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_millis() as u64)

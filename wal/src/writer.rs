@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::ShutdownError;
-use crate::format::{FrameHeader, HEADER_LEN, Lsn, SegmentHeader, StoreId};
+use crate::format::{FrameHeader, HEADER_LEN, Lsn, PLAIN, SegmentHeader, StoreId};
 use crate::frames::{Assembly, Order};
 use crate::lanes::Batch;
 use crate::options::{Options, SyncMode};
@@ -268,8 +268,10 @@ impl Writer {
                 segment: active.number(),
                 first_lsn: self.next_lsn,
                 durable_lsn: self.shared.progress.high_watermark(),
+                written_at_ms: self.now_ms,
                 count: count as u32,
                 len: self.assembly.payload_len() as u32,
+                codec: PLAIN,
             };
             let last_lsn = header.last_lsn();
             self.assembly.set_header(&header.encode(&self.store_id));
@@ -384,6 +386,7 @@ impl Writer {
             follows: self.follows,
             floor: self.floor.max(self.follows),
             created_at_ms: self.now_ms,
+            codec: PLAIN,
         }
     }
 
@@ -537,8 +540,10 @@ impl Writer {
                     segment: number,
                     first_lsn: self.next_lsn,
                     durable_lsn: self.next_lsn.previous(),
+                    written_at_ms: self.now_ms,
                     count: 0,
                     len: 0,
+                    codec: PLAIN,
                 };
                 match active.write(0, &[io::IoSlice::new(&mark.encode(&self.store_id))]) {
                     Ok(()) => active.advance(mark.stride(), self.follows),

@@ -3,7 +3,7 @@
 mod support;
 
 use inflightkv_wal::{Lsn, RecoveryError, RecoveryMode, Storage, tools};
-use support::{Change, Disk, fresh, recover, resume, small};
+use support::{Change, Disk, codecs, fresh, recover, resume, small};
 
 /// Two sealed segments and a last one that was closed in good order, and everything that was written.
 fn closed_log() -> (Disk, Vec<Change>) {
@@ -28,7 +28,7 @@ fn is_prefix(found: &[Change], of: &[Change]) -> bool {
 }
 
 /// The last frame of a closed log only vouches for what is before it.
-const MARK: usize = 48;
+const MARK: usize = 56;
 
 #[test]
 fn every_changed_byte_is_noticed_and_point_in_time_keeps_what_is_before_it() {
@@ -51,7 +51,7 @@ fn every_changed_byte_is_noticed_and_point_in_time_keeps_what_is_before_it() {
             };
             assert_eq!(&damage.file, name, "byte {at}");
             assert!(damage.offset <= at as u64, "{name} byte {at}: {damage}");
-            let report = tools::check(&copy.storage()).unwrap();
+            let report = tools::check(&copy.storage(), &codecs()).unwrap();
             assert!(!report.is_sound(), "{name} byte {at}");
             assert_eq!(copy.ops(), ops, "looking changes nothing");
             // All of the frames, and a sample of the header pages, which cost more than they teach.
@@ -138,7 +138,7 @@ fn a_segment_cut_short_is_noticed_by_the_one_that_follows() {
 #[test]
 fn repair_cuts_to_what_can_be_proven_and_keeps_the_rest_aside() {
     let (disk, changes) = closed_log();
-    let sound = tools::repair(&disk.storage()).unwrap();
+    let sound = tools::repair(&disk.storage(), &codecs()).unwrap();
     assert!(sound.is_sound() && sound.set_aside.is_empty(), "{sound:?}");
     assert_eq!(sound.records, 12);
 
@@ -147,11 +147,11 @@ fn repair_cuts_to_what_can_be_proven_and_keeps_the_rest_aside() {
     let at = bytes.len() - 30;
     bytes[at] ^= 1;
     disk.put_file(&name, bytes);
-    let report = tools::repair(&disk.storage()).unwrap();
+    let report = tools::repair(&disk.storage(), &codecs()).unwrap();
     assert_eq!(report.damage.len(), 1, "{report:?}");
     assert_eq!(report.set_aside.len(), 3, "{report:?}");
     assert_eq!(report.last_lsn, Some(Lsn::new(4)));
-    let after = tools::check(&disk.storage()).unwrap();
+    let after = tools::check(&disk.storage(), &codecs()).unwrap();
     assert!(after.is_sound(), "{after:?}");
     assert_eq!(
         recover(&disk, RecoveryMode::Strict, 0).unwrap().0,
@@ -162,7 +162,13 @@ fn repair_cuts_to_what_can_be_proven_and_keeps_the_rest_aside() {
 #[test]
 fn another_stores_log_and_a_newer_format_are_refused_as_such() {
     let (disk, _) = closed_log();
-    let error = inflightkv_wal::scan(&disk.storage(), RecoveryMode::Strict, Some([9; 16])).err();
+    let error = inflightkv_wal::scan(
+        &disk.storage(),
+        &codecs(),
+        RecoveryMode::Strict,
+        Some([9; 16]),
+    )
+    .err();
     assert!(matches!(error, Some(RecoveryError::ForeignStore { .. })));
 
     let name = disk.segments()[0].clone();
@@ -192,7 +198,7 @@ fn an_unknown_operation_under_a_sound_checksum_is_never_cut() {
     writer.round(1);
     let name = disk.segments()[0].clone();
     let mut bytes = disk.bytes(&name);
-    let record = 4096 + 48;
+    let record = 4096 + 56;
     bytes[record + 36] = 9;
     let crc = crc32fast::hash(&bytes[record + 4..record + 45]).to_le_bytes();
     bytes[record..record + 4].copy_from_slice(&crc);

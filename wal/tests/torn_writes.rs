@@ -3,7 +3,7 @@
 mod support;
 
 use inflightkv_wal::{Lsn, RecoveryMode, tools};
-use support::{Change, Disk, fresh, keys, recover, resume, small};
+use support::{Change, Disk, codecs, fresh, keys, recover, resume, small};
 
 /// A log of "a" and "b", both known to be durable, and "c", whose sync never came; and where "c" begins.
 fn written() -> (Disk, String, usize) {
@@ -16,13 +16,13 @@ fn written() -> (Disk, String, usize) {
     let name = disk.segments()[0].clone();
     let bytes = disk.bytes(&name);
     let end = bytes.iter().rposition(|byte| *byte != 0).unwrap() + 1;
-    let frame = (48 + 44 + 1 + 16_usize).next_multiple_of(8);
+    let frame = (56 + 44 + 1 + 16_usize).next_multiple_of(8);
     let start = end.next_multiple_of(8) - frame;
     (disk, name, start)
 }
 
 fn check_recovers_and_goes_on(disk: &Disk, expected: &[&str], what: &str) {
-    let report = tools::check(&disk.storage()).unwrap();
+    let report = tools::check(&disk.storage(), &codecs()).unwrap();
     assert!(report.is_sound(), "{what}: {report:?}");
     let (changes, outcome) =
         recover(disk, RecoveryMode::Strict, 0).unwrap_or_else(|error| panic!("{what}: {error}"));
@@ -42,7 +42,7 @@ fn check_recovers_and_goes_on(disk: &Disk, expected: &[&str], what: &str) {
 fn a_record_cut_at_any_byte_is_dropped_whole() {
     let (disk, name, start) = written();
     let bytes = disk.bytes(&name);
-    let end = start + 112;
+    let end = start + 120;
     for cut in start..end {
         let torn = disk.copy();
         torn.put_file(&name, bytes[..cut].to_vec());
@@ -70,7 +70,7 @@ fn a_record_that_turns_into_zeros_at_any_byte_is_dropped_whole() {
 #[test]
 fn a_record_whose_beginning_is_lost_is_dropped_whole() {
     let (disk, name, start) = written();
-    for lost in 1..=112 {
+    for lost in 1..=120 {
         let mut bytes = disk.bytes(&name);
         bytes[start..start + lost].fill(0);
         let torn = disk.copy();

@@ -30,8 +30,10 @@ pub struct SegmentHeader {
     pub follows: Lsn,
     /// Records above `follows` up to here exist in a snapshot only.
     pub floor: Lsn,
-    /// Milliseconds since 1970, for people.
+    /// When the segment was begun, in milliseconds since 1970. The one before was complete by then.
     pub created_at_ms: u64,
+    /// What it was rewritten with after it was sealed; 0 for frames as they were written.
+    pub codec: u8,
 }
 
 /// The same as bincode sees it. Private: the layout in `FORMAT.md` is the contract, not this type.
@@ -43,6 +45,7 @@ struct Metadata {
     follows: u64,
     floor: u64,
     created_at_ms: u64,
+    codec: u8,
 }
 
 /// Why the first page of a file is not a header this version can use.
@@ -69,6 +72,7 @@ impl SegmentHeader {
             follows: self.follows.get(),
             floor: self.floor.get(),
             created_at_ms: self.created_at_ms,
+            codec: self.codec,
         };
         let mut page = vec![0u8; HEADER_LEN];
         page[MAGIC..VERSION].copy_from_slice(MAGIC_BYTES);
@@ -148,6 +152,7 @@ impl SegmentHeader {
                 follows: Lsn::new(metadata.follows),
                 floor: Lsn::new(metadata.floor),
                 created_at_ms: metadata.created_at_ms,
+                codec: metadata.codec,
             }),
             Ok(_) | Err(_) => Err(Fault::Metadata),
         }

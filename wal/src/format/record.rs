@@ -71,6 +71,8 @@ pub struct Record<'a> {
     pub version: u64,
     /// Milliseconds since 1970.
     pub expires_at: Option<u64>,
+    /// When its frame was written, in milliseconds since 1970: shortly after the change was made.
+    pub written_at_ms: u64,
     /// CRC-32 of the value.
     pub value_crc: u32,
     /// What it does.
@@ -176,7 +178,7 @@ fn too_large(lsn: Lsn, media: usize, key: usize, value: usize) -> TooLarge {
     }
 }
 
-/// The record at the beginning of `bytes`, and how many bytes it takes.
+/// The record at the beginning of `bytes`, and how many bytes it takes. The time is its frame's to tell, and 0 here.
 pub(crate) fn decode_record(bytes: &[u8]) -> Result<(Record<'_>, usize), Fault> {
     decode::<true>(bytes)
 }
@@ -254,6 +256,7 @@ fn decode<const CHECKED: bool>(bytes: &[u8]) -> Result<(Record<'_>, usize), Faul
         lsn: Lsn::new(u64_at(bytes, LSN)),
         version: u64_at(bytes, VERSION),
         expires_at: Some(u64_at(bytes, EXPIRES_AT)).filter(|at| *at != 0),
+        written_at_ms: 0,
         value_crc,
         op,
         cause,

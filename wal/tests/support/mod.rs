@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use inflightkv_wal::{
-    Cause, Lsn, Op, Options, Outcome, Record, RecordHead, RecoveryError, RecoveryMode, SegmentFile,
-    Start, Storage, StoreId, SyncMode, Value, Wal, Writer, scan,
+    Cause, CodecError, Codecs, Lsn, Op, Options, Outcome, Record, RecordHead, RecoveryError,
+    RecoveryMode, SegmentCodec, SegmentFile, Start, Storage, StoreId, SyncMode, Value, Wal, Writer,
+    scan,
 };
 
 pub(crate) const STORE: StoreId = *b"a store of tests";
@@ -492,10 +493,11 @@ pub(crate) fn recover(
     above: u64,
 ) -> Result<(Vec<Change>, Outcome), RecoveryError> {
     let mut changes = Vec::new();
-    let outcome = scan(&disk.storage(), mode, Some(STORE))?.replay(Lsn::new(above), |record| {
-        changes.push(Change::of(record));
-        ControlFlow::Continue(())
-    })?;
+    let outcome =
+        scan(&disk.storage(), &codecs(), mode, Some(STORE))?.replay(Lsn::new(above), |record| {
+            changes.push(Change::of(record));
+            ControlFlow::Continue(())
+        })?;
     Ok((changes, outcome))
 }
 
@@ -515,4 +517,65 @@ pub(crate) fn resume(
 /// Keys of changes, for comparing at a glance.
 pub(crate) fn keys(changes: &[Change]) -> Vec<&str> {
     changes.iter().map(|change| change.key.as_str()).collect()
+}
+
+/// Zeros as a count, everything else as it is: a record's head is full of zeros.
+pub(crate) struct ZeroRuns;
+
+impl ZeroRuns {
+    pub(crate) const ID: u8 = 200;
+}
+
+impl SegmentCodec for ZeroRuns {
+    fn id(&self) -> u8 {
+        Self::ID
+    }
+
+    fn compress(&self, raw: &[u8], out: &mut Vec<u8>) {
+        for run in raw.chunk_by(|a, b| *a == 0 && *b == 0) {
+            match run {
+                [0, ..] => run
+                    .chunks(255)
+                    .for_each(|zeros| out.extend([0, zeros.len() as u8])),
+                _ => out.extend_from_slice(run),
+            }
+        }
+    }
+
+    fn decompress(
+        &self,
+        stored: &[u8],
+        raw_len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        let mut bytes = stored.iter();
+        while let Some(byte) = bytes.next() {
+            let zeros = match byte {
+                0 => usize::from(*bytes.next().ok_or_else(|| CodecError::new("cut short"))?),
+                _ => 0,
+            };
+            let len = if *byte == 0 { zeros } else { 1 };
+            if out.len() + len > raw_len {
+                return Err(CodecError::new(format!("more than {raw_len} bytes")));
+            }
+            out.resize(out.len() + len, *byte);
+        }
+        match out.len() == raw_len {
+            true => Ok(()),
+            false => Err(CodecError::new(format!(
+                "{} bytes for {raw_len}",
+                out.len()
+            ))),
+        }
+    }
+}
+
+/// Everything that the logs of these tests were rewritten with.
+pub(crate) fn codecs() -> Codecs {
+    Codecs::new([Arc::new(ZeroRuns) as Arc<dyn SegmentCodec>])
+}
+
+/// The same log, rewriting what it seals.
+pub(crate) fn rewriting(wal: Wal) -> Wal {
+    wal.with_codecs(codecs(), Some(Arc::new(ZeroRuns)))
 }

@@ -548,3 +548,85 @@ fn damage_is_named_refused_and_repaired_only_when_asked() {
     fails(1, &server.run(&["get", "b"]));
     server.stop();
 }
+
+/// Every tool reads what the background made of the log, and damage in it is found where it is.
+#[test]
+fn compressed_segments_are_checked_inspected_repaired_and_read() {
+    for codec in ["zstd", "lz4"] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let data_dir = text(directory.path());
+        let options = [
+            "--data-dir",
+            data_dir,
+            "--wal-compress",
+            codec,
+            "--wal-segment-size",
+            "32KiB",
+            "--wal-keep",
+            "1h",
+        ];
+        let server = Server::start(&options);
+        let lines: String = (0..1000)
+            .map(|n| format!("{{\"key\":\"key/{n}\",\"value\":{{\"number\":{n},\"text\":\"the same again and again\"}}}}\n"))
+            .collect();
+        let file = directory.path().join("documents.ndjson");
+        fs::write(&file, lines).expect("a file");
+        succeeds(&server.run(&["put", "--ndjson", text(&file)]));
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        // Reserved room is taken off when a segment is sealed, so a short file is one that was rewritten.
+        let is_small = |path: &PathBuf| fs::metadata(path).expect("a segment").len() < 16 << 10;
+        while segments(directory.path())
+            .iter()
+            .filter(|path| is_small(path))
+            .count()
+            < 3
+        {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "nothing was rewritten"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        server.stop();
+        let sound = succeeds(&run(&["check", data_dir]));
+        assert!(sound.contains("1000 records"), "{sound}");
+        let files = segments(directory.path());
+        let mut keys = std::collections::BTreeSet::new();
+        for file in &files {
+            for line in succeeds(&run(&["inspect", text(file)])).lines() {
+                let line: Value = serde_json::from_str(line).expect("a JSON document a line");
+                let number = &line["value"]["number"];
+                assert_eq!(line["key"], format!("key/{number}"));
+                assert!(line["sequence"].is_u64() && line["version"] == 0, "{line}");
+                assert!(
+                    line["writtenAtMs"].as_u64() > Some(1_700_000_000_000),
+                    "{line}"
+                );
+                keys.insert(line["key"].to_string());
+            }
+        }
+        assert_eq!(keys.len(), 1000);
+
+        let small = files.iter().position(is_small).expect("a rewritten one");
+        let mut bytes = fs::read(&files[small]).expect("its bytes");
+        let middle = 4096 + (bytes.len() - 4096) / 2;
+        bytes[middle] ^= 1;
+        fs::write(&files[small], bytes).expect("changed");
+        let damaged = run(&["check", data_dir]);
+        assert_eq!(damaged.status.code(), Some(1));
+        let report = out(&damaged);
+        let name = files[small].file_name().expect("a name").to_string_lossy();
+        assert!(
+            report.contains(&format!("damaged: wal/{name} at offset 4096")),
+            "{report}"
+        );
+        assert!(report.contains("are lost"), "{report}");
+        fails(1, &run(&["inspect", text(&files[small])]));
+        fails(
+            1,
+            &run(&["serve", "--listen", ":0", "--data-dir", data_dir]),
+        );
+        succeeds(&run(&["repair", data_dir]));
+        succeeds(&run(&["check", data_dir]));
+    }
+}

@@ -4,6 +4,8 @@
 //! does any I/O. One writer puts the records of all lanes in order and writes the part without a gap; [`Wal::wait_durable`], or
 //! a waker left with [`Wal::on_progress`], tells when a record is on stable storage. Everybody who waits shares one sync.
 //!
+//! Sealed segments can be rewritten with a codec ([`SegmentCodec`] is the plug) and kept for a time after they are superfluous.
+//!
 //! It is not a queue and not a database: nothing is indexed, and only whole segments below a checkpoint are ever removed.
 //!
 //! # Promises
@@ -12,12 +14,12 @@
 //! - After a failed write or sync the log takes nothing more; reopening is the only way on. A full disk is told apart: the
 //!   log waits, and resumes by itself on a fresh segment.
 //! - A torn tail is cut, damage is refused: `FORMAT.md` has the table, and every byte.
-//! - No work happens behind the caller's back: all of it is in [`Writer::round`], driven by the thread that
-//!   [`Wal::spawn_writer`] starts, or by hand.
+//! - No work happens behind the caller's back: all of it is in [`Writer::round`] and [`Wal::upkeep`], driven by the threads that
+//!   [`Wal::spawn_writer`] and [`Wal::spawn_upkeep`] start, or by hand.
 //!
 //! # Reading order
 //! `format` (bytes), `lanes` (hand-over), `frames` (order), `segment` (one file), `writer`, `group_commit`; then back: `reader`,
-//! `recovery`, `tail`.
+//! `recovery`, `tail`; and what is done when there is time: `rewrite`, `upkeep`, `retention`.
 #![forbid(unsafe_code)]
 
 mod codec;

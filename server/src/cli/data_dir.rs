@@ -10,7 +10,7 @@ use inflightkv_snapshot::{self as snapshot, StoreId};
 use inflightkv_wal::{self as wal, Lsn, RecoveryMode};
 
 use super::{Failure, print, with_sources};
-use crate::engine::{Disk, snapshot_codecs};
+use crate::engine::{Disk, snapshot_codecs, wal_codecs};
 
 /// Checks the directory that the arguments name.
 pub(crate) fn check(matches: &ArgMatches) -> Result<(), Failure> {
@@ -147,9 +147,9 @@ impl Survey {
             let storage =
                 wal::Directory::open_read_only(&folder).map_err(|error| failed(&folder, error))?;
             let storage: Arc<dyn wal::Storage> = Arc::new(storage);
-            let report =
-                wal::tools::check(&storage).map_err(|error| Failure::from_error(&error))?;
-            let scan = wal::scan(&storage, RecoveryMode::PointInTime, None)
+            let report = wal::tools::check(&storage, &wal_codecs())
+                .map_err(|error| Failure::from_error(&error))?;
+            let scan = wal::scan(&storage, &wal_codecs(), RecoveryMode::PointInTime, None)
                 .map_err(|error| Failure::from_error(&error))?;
             (Some(report), scan.reaches_back_to(), !scan.is_empty())
         } else {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Failure, unless_broken};
-use crate::engine::snapshot_codecs;
+use crate::engine::{snapshot_codecs, wal_codecs};
 
 /// A record of the log or an entry of a snapshot.
 #[derive(Serialize)]
@@ -29,6 +29,9 @@ struct Line<'a> {
     /// Milliseconds since the epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<u64>,
+    /// Milliseconds since the epoch, of a record of the log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written_at_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +116,7 @@ fn kind_of(path: &Path) -> Result<FileKind, Failure> {
 
 fn segment(path: &Path, output: &mut Output<'_>) -> Result<(), Failure> {
     let mut bad: Option<String> = None;
-    let read = tools::read_file(path, |item| match item {
+    let read = tools::read_file(path, &wal_codecs(), |item| match item {
         Item::Record { record, .. } => output.line(&of_record(&record)),
         Item::Bad { offset, fault } => {
             bad.get_or_insert_with(|| format!("{} offset {offset}: {fault}", path.display()));
@@ -184,6 +187,7 @@ fn of_record<'a>(record: &Record<'a>) -> Line<'a> {
         key: record.key,
         version: Some(record.version),
         expires_at: record.expires_at,
+        written_at_ms: Some(record.written_at_ms),
         cause: (record.cause == Cause::Evicted).then_some("evicted"),
         media_type: record.media_type,
         value,
@@ -203,6 +207,7 @@ fn of_entry<'a>(entry: &EntryRef<'a>) -> Line<'a> {
         key: entry.key,
         version: (!entry.tombstone).then_some(entry.version),
         expires_at: entry.expires_at,
+        written_at_ms: None,
         cause: None,
         media_type: entry.media_type,
         value,

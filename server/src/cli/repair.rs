@@ -17,6 +17,7 @@ use inflightkv_wal::{self as wal, Lsn};
 
 use super::data_dir::{DataDir, Lock, Survey};
 use super::{Failure, print};
+use crate::engine::wal_codecs;
 
 /// Repairs the directory that the arguments name.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
@@ -129,7 +130,8 @@ fn repair_log(directory: &DataDir, survey: &Survey, done: &mut Vec<String>) -> R
     }
     set_superfluous_aside(&folder, log, Lsn::new(survey.cut()), done)?;
     let storage: Arc<dyn wal::Storage> = Arc::new(open_log(&folder)?);
-    let repaired = wal::tools::repair(&storage).map_err(|error| Failure::from_error(&error))?;
+    let repaired =
+        wal::tools::repair(&storage, &wal_codecs()).map_err(|error| Failure::from_error(&error))?;
     drop(storage);
     for name in &repaired.set_aside {
         done.push(format!("set aside {}", folder.join(name).display()));
@@ -190,7 +192,7 @@ fn files_up_to<'r>(log: &'r wal::tools::Report, last: Option<&str>) -> BTreeSet<
 /// The last record before a segment that is in the log or in a snapshot alone, as its header has it.
 fn follows_of(path: &Path) -> Result<Option<Lsn>, Failure> {
     let mut follows = None;
-    wal::tools::read_file(path, |item| {
+    wal::tools::read_file(path, &wal_codecs(), |item| {
         if let wal::tools::Item::Segment(header) = item {
             follows = Some(header.follows.max(header.floor));
         }

@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::logging::{self, Log};
 use super::progress::Console;
 use super::{Failure, arguments, load, rules};
-use crate::config::{self, Config, Live, Persistence, Recovery, WalSync};
+use crate::config::{self, Config, Live, Persistence, Recovery, WalCompress, WalSync};
 use crate::engine::{self, Disk, Engine};
 use crate::http;
 use crate::observe::RequestLog;
@@ -139,8 +139,13 @@ fn persistence(config: &Persistence) -> Result<engine::Persistence, Failure> {
             },
             segment_bytes: config.wal_segment_bytes,
             segment_age: config.wal_segment_age,
+            keep: config.wal_keep,
             ..inflightkv_wal::Options::default()
         },
+        wal_compress: config.wal_compress.map(|compress| match compress {
+            WalCompress::Lz4 => engine::WalCompression::Lz4,
+            WalCompress::Zstd => engine::WalCompression::Zstd,
+        }),
         recovery: match config.recovery {
             Recovery::Strict => inflightkv_wal::RecoveryMode::Strict,
             Recovery::PointInTime => inflightkv_wal::RecoveryMode::PointInTime,

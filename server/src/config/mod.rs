@@ -144,6 +144,9 @@ pub(crate) struct Persistence {
     pub(crate) wal_sync: WalSync,
     pub(crate) wal_segment_bytes: u64,
     pub(crate) wal_segment_age: Duration,
+    /// `None`: segments stay as they were written.
+    pub(crate) wal_compress: Option<WalCompress>,
+    pub(crate) wal_keep: Duration,
     pub(crate) snapshot_interval: Duration,
     pub(crate) snapshot_after_bytes: u64,
     pub(crate) snapshot_full_every: u32,
@@ -156,6 +159,13 @@ pub(crate) enum WalSync {
     Always,
     Interval(Duration),
     Os,
+}
+
+/// What complete segments are rewritten with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WalCompress {
+    Lz4,
+    Zstd,
 }
 
 /// What a damaged log means at start.
@@ -267,6 +277,12 @@ impl Persistence {
             },
             wal_segment_bytes: effective.size("wal-segment-size"),
             wal_segment_age: effective.duration("wal-segment-age"),
+            wal_compress: match effective.choice("wal-compress").unwrap_or_default() {
+                "lz4" => Some(WalCompress::Lz4),
+                "zstd" => Some(WalCompress::Zstd),
+                _ => None,
+            },
+            wal_keep: effective.duration("wal-keep"),
             snapshot_interval: effective.duration("snapshot-interval"),
             snapshot_after_bytes: effective.size("snapshot-after"),
             snapshot_full_every: u32::try_from(effective.count("snapshot-full-every"))

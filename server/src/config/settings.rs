@@ -271,6 +271,31 @@ pub(crate) const SETTINGS: &[Setting] = &[
         details: "Shorter lets old log be deleted sooner on a server with few writes.",
     },
     Setting {
+        name: "wal-compress",
+        section: Section::Persistence,
+        kind: Kind::Choice(&["lz4", "zstd", "off"]),
+        default: Fallback::Value("zstd"),
+        runtime: false,
+        placeholder: "CODEC",
+        summary: "What complete segment files of the log are rewritten with: lz4, zstd or off",
+        details: "It happens in the background, on a thread that rests half of the time. zstd makes smaller files, lz4 costs \
+                  less; with off nothing is rewritten. Every one of them is read, whatever is set.",
+    },
+    Setting {
+        name: "wal-keep",
+        section: Section::Persistence,
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: YEAR,
+        },
+        default: Fallback::Value("0"),
+        runtime: false,
+        placeholder: "D",
+        summary: "How long log is kept that a snapshot has made superfluous",
+        details: "It makes it possible to go back to a moment up to that long ago, and to follow this server after a pause \
+                  of that length. It costs the disk space of that much log.",
+    },
+    Setting {
         name: "snapshot-interval",
         section: Section::Persistence,
         kind: Kind::Duration {

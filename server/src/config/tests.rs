@@ -61,6 +61,8 @@ fn the_defaults_are_those_of_the_contract() {
             wal_sync: WalSync::Interval(seconds(1)),
             wal_segment_bytes: 64 << 20,
             wal_segment_age: seconds(3_600),
+            wal_compress: Some(WalCompress::Zstd),
+            wal_keep: Duration::ZERO,
             snapshot_interval: seconds(900),
             snapshot_after_bytes: 256 << 20,
             snapshot_full_every: 8,
@@ -131,7 +133,7 @@ fn later_layers_win_and_each_value_knows_its_place() {
 fn every_kind_of_value_can_be_written_in_the_file() {
     let config = config(
         "listen = '0.0.0.0:9'\ninsecure-no-auth = true\ndata-dir = 'd'\nwal-sync = \"always\"\n\
-         wal-segment-size = 131072\nwal-segment-age = 90\nsnapshot-interval = '1500ms'\nsnapshot-after = '1MB'\n\
+         wal-segment-size = 131072\nwal-segment-age = 90\nwal-compress = 'off'\nwal-keep = '2d'\nsnapshot-interval = '1500ms'\nsnapshot-after = '1MB'\n\
          recovery = 'point-in-time'\nlog-format = 'json'\nlog-level = 'warn'\nmax-batch-operations = 0x10\n",
         &[],
         &[],
@@ -141,6 +143,8 @@ fn every_kind_of_value_can_be_written_in_the_file() {
     assert_eq!(persistence.wal_sync, WalSync::Always);
     assert_eq!(persistence.wal_segment_bytes, 131_072);
     assert_eq!(persistence.wal_segment_age, Duration::from_secs(90));
+    assert_eq!(persistence.wal_compress, None);
+    assert_eq!(persistence.wal_keep, Duration::from_secs(2 * 86_400));
     assert_eq!(persistence.snapshot_interval, Duration::from_millis(1_500));
     assert_eq!(persistence.snapshot_after_bytes, 1_000_000);
     assert_eq!(persistence.recovery, Recovery::PointInTime);

@@ -1,10 +1,11 @@
-//! Where two crates that never heard of each other are joined: a codec as the snapshot's block codec, numbers of the
-//! log as numbers of the store.
+//! Where two crates that never heard of each other are joined: a codec as the snapshot's block codec and as the log's
+//! segment codec, numbers of the log as numbers of the store.
 
+use super::options::WalCompression;
 use inflightkv_compression::{Codec, Lz4, Snappy, Zstd};
 use inflightkv_core::Sequence;
 use inflightkv_snapshot::{BlockCodec, CodecError};
-use inflightkv_wal::Lsn;
+use inflightkv_wal::{self as wal, Lsn, SegmentCodec};
 use std::sync::Arc;
 
 /// The store's sequence is the log's LSN.
@@ -39,6 +40,40 @@ impl<C: Codec> BlockCodec for Block<C> {
             .decompress(stored, raw_len, out)
             .map_err(CodecError::new)
     }
+}
+
+impl<C: Codec> SegmentCodec for Block<C> {
+    fn id(&self) -> u8 {
+        self.0.id().number()
+    }
+
+    fn compress(&self, raw: &[u8], out: &mut Vec<u8>) {
+        self.0.compress(raw, out);
+    }
+
+    fn decompress(
+        &self,
+        stored: &[u8],
+        raw_len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), wal::CodecError> {
+        self.0
+            .decompress(stored, raw_len, out)
+            .map_err(wal::CodecError::new)
+    }
+}
+
+/// What sealed segments of the log are rewritten with.
+pub(crate) fn wal_codec(compression: WalCompression) -> Arc<dyn SegmentCodec> {
+    match compression {
+        WalCompression::Lz4 => Arc::new(Block(Lz4)),
+        WalCompression::Zstd => Arc::new(Block(Zstd::DEFAULT)),
+    }
+}
+
+/// Every codec that segments of a log may have been rewritten with.
+pub fn wal_codecs() -> wal::Codecs {
+    wal::Codecs::new([WalCompression::Lz4, WalCompression::Zstd].map(wal_codec))
 }
 
 /// What snapshots are written with.

@@ -4,7 +4,7 @@
 //! has its threads started, not both.
 
 use super::{Engine, HomeTurn, STOPPING, checkpoint};
-use inflightkv_wal::{Rest, ShutdownError, Writer};
+use inflightkv_wal::{Rest, ShutdownError, Upkeep, UpkeepError, Writer};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -60,6 +60,22 @@ impl Driver {
             self.engine.shared.checkpointer.turn(&self.engine.shared),
             checkpoint::Turn::Again
         )
+    }
+
+    /// One step of the log's upkeep: a sealed segment rewritten, or what was kept long enough removed. True when another
+    /// would find work at once.
+    ///
+    /// # Errors
+    /// The step failed and is tried again a minute later; the store goes on.
+    pub fn keep_log(&self) -> Result<bool, UpkeepError> {
+        let shared = &self.engine.shared;
+        match shared.wal.get() {
+            Some(log) => {
+                let step = log.upkeep(shared.options.clock.now())?;
+                Ok(matches!(step, Upkeep::Again))
+            }
+            None => Ok(false),
+        }
     }
 
     /// Ends the store as [`Engine::close`] does, which cannot end a log that is driven by hand.

@@ -5,7 +5,7 @@
 //! left for later is an answer's wait for durability, which the caller holds, and background work, which the lane's
 //! driver does in slices ([`Lane::home_turn`]).
 //!
-//! Threads of the engine: the log's writer and the checkpointer, both only with persistence, started by
+//! Threads of the engine: the log's writer, its upkeep and the checkpointer, all only with persistence, started by
 //! [`Engine::start_threads`]. A store without threads can be driven by hand ([`drive`]).
 
 mod adapters;
@@ -23,7 +23,7 @@ mod sequencer;
 mod stats;
 mod write;
 
-pub use adapters::snapshot_codecs;
+pub use adapters::{snapshot_codecs, wal_codecs};
 pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
 pub use checkpoint::{CheckpointError, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -35,7 +35,7 @@ pub use inflightkv_core::{
 pub use inflightkv_eviction::PolicyKind;
 pub use inflightkv_validation::{RuleFileError, RuleHits, Rules, Violation};
 pub use inflightkv_wal::{RecoveryMode, SyncMode};
-pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence};
+pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence, WalCompression};
 pub use read::{Document, Row, Scan, ScanError};
 pub use recover::{Progress, RecoverError, RecoveryReport};
 pub use stats::{DiskListing, PartitionReport, SegmentListing, SnapshotListing, Stats, WalStats};
@@ -362,7 +362,7 @@ impl Engine {
         *self.shared.memory.lock() = memory;
     }
 
-    /// Starts the threads of a durable store: the log's writer and the checkpointer. Nothing to start in memory.
+    /// Starts the threads of a durable store: the log's writer, its upkeep and the checkpointer. Nothing to start in memory.
     ///
     /// # Errors
     /// The system has no more threads.
@@ -371,6 +371,11 @@ impl Engine {
             return Ok(());
         };
         log.spawn_writer().map_err(RecoverError::Thread)?;
+        log.spawn_upkeep(|error| {
+            let reason = std::error::Error::source(error).map(tracing::field::display);
+            tracing::warn!(%error, reason, "upkeep of the log failed and is tried again; the log goes on");
+        })
+        .map_err(RecoverError::Thread)?;
         let shared = Arc::clone(&self.shared);
         let checkpointer = thread::Builder::new()
             .name("checkpoint".to_owned())

@@ -109,6 +109,8 @@ pub struct Persistence {
     pub disk: Disk,
     /// The log's rotation, sync mode and bounds.
     pub wal: wal::Options,
+    /// What sealed segments of the log are rewritten with in the background; default Zstandard.
+    pub wal_compress: Option<WalCompression>,
     /// What a damaged log means at start.
     pub recovery: wal::RecoveryMode,
     /// A snapshot is due after this time, if anything changed; default 15 minutes.
@@ -121,12 +123,22 @@ pub struct Persistence {
     pub snapshot_parts: usize,
 }
 
+/// What sealed segments of the log are rewritten with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WalCompression {
+    /// Cheaper.
+    Lz4,
+    /// Smaller.
+    Zstd,
+}
+
 impl Persistence {
     /// The defaults on `disk`.
     pub fn on(disk: Disk) -> Self {
         Self {
             disk,
             wal: wal::Options::default(),
+            wal_compress: Some(WalCompression::Zstd),
             recovery: wal::RecoveryMode::Strict,
             snapshot_interval: Duration::from_secs(15 * 60),
             snapshot_after: 256 << 20,

@@ -1,6 +1,6 @@
 //! A restart, in order: load the newest sound snapshot, replay the log above it, verify, open the log for more.
 
-use super::adapters::{lsn, sequence, snapshot_codecs};
+use super::adapters::{lsn, sequence, snapshot_codecs, wal_codec, wal_codecs};
 use super::partitions::Partitions;
 use super::sequencer::first_of_run;
 use super::{Engine, Persistence, Shared};
@@ -204,7 +204,8 @@ fn recover(
         chain::Found::Chain(chain) => Some(chain.tip().store_id),
         chain::Found::None | chain::Found::AllDamaged(_) => None,
     };
-    let scan = wal::scan(&persistence.disk.wal, persistence.recovery, known)?;
+    let codecs = wal_codecs();
+    let scan = wal::scan(&persistence.disk.wal, &codecs, persistence.recovery, known)?;
     let store_id = known.or(scan.store_id());
     let loaded = load_snapshot(shared, persistence, store_id, &scan)?;
     let cut = loaded
@@ -232,7 +233,13 @@ fn recover(
         persistence.wal.clone(),
         start,
         shared.options.lanes + 1,
-    )?;
+    )?
+    .with_codecs(codecs, persistence.wal_compress.map(wal_codec));
+    if loaded.is_some()
+        && let Err(error) = log.retire_below(Lsn::new(cut))
+    {
+        tracing::warn!(%error, "log segments that the snapshot covers could not be removed");
+    }
     let next_id = chain::next_id(storage)?;
     let last_cut = Sequence::from_raw(cut);
     shared.checkpointer.begin_with(

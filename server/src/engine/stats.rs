@@ -1,7 +1,7 @@
 //! What a store tells of itself, as plain numbers.
 
 use super::adapters::sequence;
-use super::{Engine, Persistence, Readiness, RecoveryReport, RuleHits};
+use super::{Engine, Persistence, Readiness, RecoveryReport, RuleHits, Shared};
 use inflightkv_core::{PartitionStats, Sequence};
 use inflightkv_snapshot::{ChainError, Kind, chain};
 use inflightkv_wal::Wal;
@@ -78,6 +78,10 @@ pub struct WalStats {
     pub rotations: u64,
     /// Segments removed because a snapshot covers them.
     pub retired: u64,
+    /// Sealed segments rewritten with a codec.
+    pub rewritten: u64,
+    /// Bytes that this gave back.
+    pub rewritten_saved: u64,
 }
 
 /// Snapshots and log segments on disk.
@@ -125,8 +129,24 @@ pub struct SegmentListing {
     pub bytes: u64,
     /// Whether it is complete.
     pub sealed: bool,
+    /// Whether it was rewritten with a codec.
+    pub compressed: bool,
+    /// Whether a snapshot covers it, so that it is there only because it is kept for a time.
+    pub retired: bool,
     /// When it was begun, in milliseconds since the Unix epoch.
     pub created_at_ms: u64,
+}
+
+impl Shared {
+    /// Bytes of all entries. Takes every partition's lock once, one after the other.
+    pub(super) fn entry_bytes(&self) -> u64 {
+        (0..self.partitions.count())
+            .map(|index| {
+                self.partitions
+                    .with(index, |table| table.partition.stats().entry_bytes as u64)
+            })
+            .sum()
+    }
 }
 
 impl Engine {
@@ -200,6 +220,8 @@ impl Engine {
                 last_sequence: segment.last_lsn.get(),
                 bytes: segment.bytes,
                 sealed: Some(segment.number) != active,
+                compressed: segment.codec != 0,
+                retired: Some(segment.number) != active && segment.last_lsn <= log.retired_to(),
                 created_at_ms: segment.created_at_ms,
             })
             .collect();
@@ -226,6 +248,8 @@ fn wal_stats(log: &Wal) -> WalStats {
         sync_buckets: status.sync_time.buckets,
         rotations: status.rotations,
         retired: status.retired,
+        rewritten: status.rewritten,
+        rewritten_saved: status.rewritten_saved,
     }
 }
 

@@ -81,6 +81,8 @@ fn wal(stats: &WalStats) -> Value {
         "syncMicrosMax": stats.sync_us_max,
         "rotations": stats.rotations,
         "retired": stats.retired,
+        "rewritten": stats.rewritten,
+        "rewrittenSavedBytes": stats.rewritten_saved,
     })
 }
 
@@ -126,6 +128,8 @@ pub(crate) fn listing(listing: &DiskListing) -> Value {
                 "lastSequence": segment.last_sequence,
                 "bytes": segment.bytes,
                 "sealed": segment.sealed,
+                "compressed": segment.compressed,
+                "retired": segment.retired,
                 "createdAtMs": segment.created_at_ms,
             })
         })

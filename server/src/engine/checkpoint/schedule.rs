@@ -7,12 +7,14 @@ use inflightkv_snapshot::{Parent, StoreId};
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// An automatic snapshot that failed is tried again after this long.
 const RETRY_AFTER_MS: u64 = 10_000;
 /// How often a store that changes looks whether a snapshot is due. One that does not change never looks.
 const DUE_CHECK: Duration = Duration::from_secs(1);
+/// And how often at most, when the log grows fast.
+const DUE_CHECK_MIN: Duration = Duration::from_millis(20);
 /// Outcomes remembered for those who ask by id.
 const OUTCOMES_KEPT: usize = 16;
 
@@ -29,6 +31,8 @@ pub(super) struct Control {
     pub(super) log_bytes_at_cut: u64,
     pub(super) log_bytes_carried: u64,
     pub(super) changed_since_ms: Option<u64>,
+    /// How much log there was at the last look, and when that was.
+    looked: Option<(u64, Instant)>,
     pub(super) retry_at_ms: u64,
     pub(super) outcomes: VecDeque<(u64, Result<SnapshotReport, CheckpointError>)>,
     pub(super) waiting: Vec<(u64, Waker)>,
@@ -68,10 +72,11 @@ impl Checkpointer {
             control.log_bytes_carried + log.status().appended_bytes - control.log_bytes_at_cut;
         let interval_ms =
             u64::try_from(persistence.snapshot_interval.as_millis()).unwrap_or(u64::MAX);
-        let is_due = log_bytes >= persistence.snapshot_after
-            || now.saturating_sub(changed_since) >= interval_ms;
+        let log_bytes_max = log_bytes_max(shared, persistence, log_bytes);
+        let is_due = log_bytes >= log_bytes_max || now.saturating_sub(changed_since) >= interval_ms;
         if !is_due || now < control.retry_at_ms || log.admit().is_err() {
-            return Err(Some(DUE_CHECK));
+            let left = log_bytes_max.saturating_sub(log_bytes);
+            return Err(Some(control.look_again(log_bytes, left)));
         }
         let id = control.next_id;
         control.next_id += 1;
@@ -119,12 +124,38 @@ impl Checkpointer {
     }
 }
 
+/// With how much log a snapshot is due: what was asked for, or before that half of the data it is about, if that is more than
+/// a segment. Otherwise a small store that is overwritten all the time would keep many times its size on disk.
+fn log_bytes_max(shared: &Shared, persistence: &Persistence, log_bytes: u64) -> u64 {
+    let segment = persistence.wal.segment_bytes;
+    if log_bytes < segment {
+        // The data need not be looked at yet.
+        return segment.min(persistence.snapshot_after);
+    }
+    let half = shared.entry_bytes() / 2;
+    half.max(segment).min(persistence.snapshot_after)
+}
+
 impl Control {
+    /// When to look again with `left` bytes of log until a snapshot is due, if the log goes on growing as it did.
+    fn look_again(&mut self, log_bytes: u64, left: u64) -> Duration {
+        let now = Instant::now();
+        let Some((before, at)) = self.looked.replace((log_bytes, now)) else {
+            return DUE_CHECK;
+        };
+        let grown = log_bytes.saturating_sub(before).max(1);
+        let nanos = now.duration_since(at).as_nanos() * u128::from(left) / u128::from(grown);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+            .clamp(DUE_CHECK_MIN, DUE_CHECK)
+    }
+
     /// What a snapshot of `kind` builds on; `None` for a full one.
     pub(super) fn parent(&self, kind: SnapshotKind, full_every: u32) -> Option<Parent> {
         let (base, increments) = self.chain.split_first()?;
         let tip = self.chain.last()?;
-        let heavy = increments.iter().map(|link| link.bytes).sum::<u64>() > base.bytes / 2;
+        // The next one is taken to be as large as the last.
+        let next = increments.last().map_or(0, |link| link.bytes);
+        let heavy = increments.iter().map(|link| link.bytes).sum::<u64>() + next > base.bytes / 2;
         let long = increments.len() >= full_every as usize;
         let incremental = match kind {
             SnapshotKind::Full => false,

@@ -1,6 +1,8 @@
 //! The bytes, as `FORMAT.md` lays them out: encoding and decoding, no files and no clocks.
 
+pub(crate) mod backup;
 pub(crate) mod entry;
+pub(crate) mod filter;
 pub(crate) mod manifest;
 pub(crate) mod part;
 

@@ -6,7 +6,7 @@
 //! changed since its parent, deletes included. [`chain::newest`] finds what to start from, and
 //! [`load_part`] hands out the entries of one part, verified.
 //!
-//! It is not a database and not a log: a snapshot is never changed, nothing in it is looked up by key, and
+//! It is not a database and not a log: a snapshot is never changed, and
 //! how the store is walked while writers go on is the store's affair. Nothing here starts a thread, reads
 //! a clock or deletes a file unasked: [`chain::retain`] and [`chain::sweep`] run when they are called.
 //!
@@ -23,11 +23,14 @@
 //! `chain`, `reader`, `check`. `storage` and `codec` are the plugs; `format` follows the document.
 #![forbid(unsafe_code)]
 
+pub mod backup;
+mod block;
 pub mod chain;
 mod check;
 mod codec;
 mod entry;
 mod error;
+pub mod find;
 mod format;
 mod manifest;
 mod names;
@@ -37,11 +40,13 @@ mod reader;
 mod storage;
 mod writer;
 
+pub use backup::{BackupDecoder, BackupEncoder, BackupHeader, BackupReport, read_backup};
 pub use chain::{Chain, Found, Skipped};
 pub use check::{Checked, Contents, Report, check, read_file};
 pub use codec::{BlockCodec, CodecError, Plain};
 pub use entry::{BlockBuilder, EntryRef, RawBlock};
 pub use error::{ChainError, Damage, EntryError, LoadError, WriteError};
+pub use find::{Sought, Wanted, find};
 pub use format::part::PartHeader;
 pub use manifest::{Kind, Manifest, PARTS_MAX, Parent, Part, StoreId, Totals};
 pub use options::Options;

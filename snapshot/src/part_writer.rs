@@ -1,27 +1,20 @@
 //! One part file: blocks compressed and written one behind the other, then index, table and tail.
 
 use std::io;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::codec::{BlockCodec, Plain};
+use crate::block::BlockEncoder;
+use crate::codec::BlockCodec;
 use crate::entry::RawBlock;
 use crate::error::WriteError;
-use crate::format::entry::{Tally, walk};
-use crate::format::part::{
-    BLOCK_HEADER, BLOCK_RAW_MAX, BlockHeader, HEADER, INDEX, IndexSlot, PartHeader, Section,
-    encode_table,
-};
+use crate::format::part::{HEADER, INDEX, IndexSlot, PartHeader, Section, encode_table};
 use crate::manifest::{Part, StoreId};
 use crate::storage::{File, Storage};
-
-/// A buffer that one large block blew up beyond this is not kept for the small ones after it.
-const BUFFER_KEPT_MAX: usize = 1 << 20;
 
 /// Writes one part of a snapshot, on whatever thread it is moved to.
 pub struct PartWriter {
     file: Box<dyn File>,
-    codec: Arc<dyn BlockCodec>,
+    encoder: BlockEncoder,
     header: PartHeader,
     state: State,
     /// Where the next byte goes, and the checksum of all before it.
@@ -30,7 +23,6 @@ pub struct PartWriter {
     index: Vec<u8>,
     /// What the manifest will say; complete once sealed.
     part: Part,
-    buffer: Vec<u8>,
 }
 
 /// Nothing is written to a file that failed: what it holds is not known any more.
@@ -54,7 +46,7 @@ impl PartWriter {
         };
         let mut writer = Self {
             file,
-            codec,
+            encoder: BlockEncoder::new(codec),
             header,
             state: State::Open,
             offset: 0,
@@ -71,7 +63,6 @@ impl PartWriter {
                 crc: 0,
                 digest: 0,
             },
-            buffer: Vec::new(),
         };
         writer.append(&header.encode())?;
         debug_assert_eq!(writer.offset, HEADER as u64);
@@ -107,85 +98,34 @@ impl PartWriter {
         if block.is_empty() {
             return Ok(());
         }
-        let tally = self.check(&block)?;
-        let raw = block.bytes;
-        let codec = self.fill(&raw);
-        let stored = &self.buffer[BLOCK_HEADER..];
-        // The casts lose nothing: raw is at most BLOCK_RAW_MAX, stored no longer.
-        let header = BlockHeader {
-            number: self.part.blocks,
-            codec,
-            raw_len: raw.len() as u32,
-            stored_len: stored.len() as u32,
-            entries: tally.entries,
-            tombstones: tally.tombstones,
-            stored_crc: crc32fast::hash(stored),
-        };
+        let (header, bytes) = self
+            .encoder
+            .encode(block, self.part.blocks, &self.header)
+            .map_err(|mismatch| WriteError::Block {
+                part: self.header.number as usize,
+                expected: mismatch.expected,
+                found: mismatch.found,
+            })?;
         let slot = IndexSlot {
             offset: self.offset,
             raw_len: header.raw_len,
             stored_len: header.stored_len,
             entries: header.entries,
             tombstones: header.tombstones,
+            filter_len: header.filter_len,
         };
-        self.buffer[..BLOCK_HEADER].copy_from_slice(&header.encode());
-        let buffer = std::mem::take(&mut self.buffer);
-        self.append(&buffer)?;
-        if buffer.capacity() <= BUFFER_KEPT_MAX {
-            self.buffer = buffer;
-        }
+        let digest = self.encoder.digest();
+        self.append(&bytes)?;
+        self.encoder.give_back(bytes);
         slot.encode(&mut self.index);
         let part = &mut self.part;
         part.blocks += 1;
         part.block_raw_max = part.block_raw_max.max(header.raw_len);
         part.raw_bytes += u64::from(header.raw_len);
-        part.entries += u64::from(tally.entries);
-        part.tombstones += u64::from(tally.tombstones);
-        part.digest = part.digest.wrapping_add(tally.digest);
+        part.entries += u64::from(header.entries);
+        part.tombstones += u64::from(header.tombstones);
+        part.digest = part.digest.wrapping_add(digest);
         Ok(())
-    }
-
-    fn check(&self, block: &RawBlock) -> Result<Tally, WriteError> {
-        let refused = |expected: String, found: String| WriteError::Block {
-            part: self.number(),
-            expected,
-            found,
-        };
-        if block.len() > BLOCK_RAW_MAX {
-            return Err(refused(
-                format!("a block of at most {BLOCK_RAW_MAX} bytes"),
-                block.len().to_string(),
-            ));
-        }
-        if self.part.blocks == u32::MAX {
-            return Err(refused(
-                format!("at most {} blocks", u32::MAX),
-                "one more".to_owned(),
-            ));
-        }
-        let never = |_: crate::EntryRef<'_>| ControlFlow::<std::convert::Infallible>::Continue(());
-        match walk(&block.bytes, &self.header, never) {
-            Ok(ControlFlow::Continue(tally)) => Ok(tally),
-            Ok(ControlFlow::Break(never)) => match never {},
-            Err(mismatch) => Err(refused(mismatch.expected, mismatch.found)),
-        }
-    }
-
-    /// Leaves room for a header and the stored bytes behind it in the buffer; says which codec it was.
-    fn fill(&mut self, raw: &[u8]) -> u8 {
-        let buffer = &mut self.buffer;
-        buffer.clear();
-        buffer.resize(BLOCK_HEADER, 0);
-        let id = self.codec.id();
-        if id != Plain::ID {
-            self.codec.compress(raw, buffer);
-            if buffer.len() - BLOCK_HEADER < raw.len() && buffer.len() > BLOCK_HEADER {
-                return id;
-            }
-            buffer.truncate(BLOCK_HEADER);
-        }
-        buffer.extend_from_slice(raw);
-        Plain::ID
     }
 
     /// Writes what follows the blocks, and syncs the file. [`finish`](crate::SnapshotWriter::finish)

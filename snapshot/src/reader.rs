@@ -3,10 +3,10 @@
 use std::io;
 use std::ops::ControlFlow;
 
-use crate::codec::{BlockCodec, Plain};
+use crate::block::{BUFFER_KEPT_MAX, entries_of, visit_entries};
+use crate::codec::BlockCodec;
 use crate::entry::EntryRef;
 use crate::error::{Damage, LoadError};
-use crate::format::entry::walk;
 use crate::format::part::{
     BLOCK_HEADER, BlockHeader, HEADER, INDEX_SLOT, IndexSlot, PartHeader, SECTION, Section, TAIL,
     decode_index, decode_table, decode_tail,
@@ -18,8 +18,6 @@ use crate::storage::{File, Storage};
 
 /// How much is read at once where nothing is kept.
 const CHUNK: usize = 64 << 10;
-/// A buffer that one large block blew up beyond this is not kept for the small ones after it.
-const BUFFER_KEPT_MAX: usize = 1 << 20;
 
 /// What was in a part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +44,7 @@ pub struct PartReport {
 /// The whole is known to be sound only at the end: after an error, what was visited belongs to a
 /// snapshot that cannot be trusted, and is to be thrown away.
 ///
-/// Memory: the part's largest block twice (compressed and not), and 24 bytes a block.
+/// Memory: the part's largest block twice (compressed and not), and 28 bytes a block.
 ///
 /// # Errors
 /// When anything does not hold, the disk fails, a codec is missing, or `visit` breaks.
@@ -128,16 +126,16 @@ pub(crate) fn read_manifest(storage: &dyn Storage, id: u64) -> Result<Manifest, 
 }
 
 /// A file being read, and what has been learnt of it.
-struct Source {
+pub(crate) struct Source {
     name: String,
     file: Box<dyn File>,
-    len: u64,
+    pub(crate) len: u64,
     /// Of every byte so far, in the order of the file.
     crc: crc32fast::Hasher,
 }
 
 impl Source {
-    fn open(storage: &dyn Storage, name: &str) -> Result<Self, LoadError> {
+    pub(crate) fn open(storage: &dyn Storage, name: &str) -> Result<Self, LoadError> {
         let failed = |source| failure(name, 0, source);
         let file = storage.open(name).map_err(failed)?;
         let len = file.len().map_err(failed)?;
@@ -149,7 +147,7 @@ impl Source {
         })
     }
 
-    fn header(&mut self) -> Result<PartHeader, LoadError> {
+    pub(crate) fn header(&mut self) -> Result<PartHeader, LoadError> {
         if self.len < (HEADER + SECTION + TAIL) as u64 {
             let expected = format!("a part of at least {} bytes", HEADER + SECTION + TAIL);
             return Err(self.damage(0, Mismatch::new(0, expected, self.len)));
@@ -174,36 +172,24 @@ impl Source {
             bytes: self.len,
             ..PartReport::default()
         };
-        let (mut stored, mut raw) = (Vec::new(), Vec::new());
+        let (mut bytes, mut raw) = (Vec::new(), Vec::new());
         for (number, slot) in (0_u32..).zip(&index) {
-            stored.resize(slot.block_len() as usize, 0);
-            self.read(slot.offset, &mut stored)?;
-            self.crc.update(&stored);
-            let (block, bytes) = BlockHeader::decode(&stored, number, slot)
-                .map_err(|mismatch| self.damage(slot.offset, mismatch))?;
-            let entries = self.raw(slot.offset, &block, bytes, codecs, &mut raw)?;
-            let inside = |mismatch: Mismatch| {
-                let place = format_args!("{} bytes into block {number}, ", mismatch.offset);
-                let expected = format!("{place}{}", mismatch.expected);
-                self.damage(slot.offset, Mismatch::new(0, expected, mismatch.found))
-            };
-            let tally = match walk(entries, header, &mut visit).map_err(inside)? {
-                ControlFlow::Continue(tally) => tally,
-                ControlFlow::Break(()) => return Err(LoadError::Stopped),
-            };
-            self.same(slot.offset, "entries:", block.entries, tally.entries)?;
-            self.same(
-                slot.offset,
-                "tombstones:",
-                block.tombstones,
-                tally.tombstones,
-            )?;
+            bytes.resize(slot.block_len() as usize, 0);
+            self.read(slot.offset, &mut bytes)?;
+            self.crc.update(&bytes);
+            let place = self.place(slot.offset);
+            let block = self.block_header(&bytes, number, slot)?;
+            let (_, stored) = block
+                .contents(&bytes[BLOCK_HEADER..])
+                .map_err(|mismatch| place.damage(mismatch))?;
+            let entries = entries_of(place, &block, stored, codecs, &mut raw)?;
+            let tally = visit_entries(place, &block, entries, header, &mut visit)?;
             report.blocks += 1;
             report.raw_bytes += u64::from(block.raw_len);
             report.entries += u64::from(tally.entries);
             report.tombstones += u64::from(tally.tombstones);
             report.digest = report.digest.wrapping_add(tally.digest);
-            for buffer in [&mut stored, &mut raw] {
+            for buffer in [&mut bytes, &mut raw] {
                 if buffer.capacity() > BUFFER_KEPT_MAX {
                     *buffer = Vec::new();
                 }
@@ -219,7 +205,7 @@ impl Source {
     }
 
     /// The table's offset, the bytes of table and tail, and the sections, of which the first is the index.
-    fn table(&self) -> Result<(u64, Vec<u8>, Vec<Section>), LoadError> {
+    pub(crate) fn table(&self) -> Result<(u64, Vec<u8>, Vec<Section>), LoadError> {
         let mut tail = [0; TAIL];
         let tail_offset = self.len - TAIL as u64;
         self.read(tail_offset, &mut tail)?;
@@ -233,7 +219,7 @@ impl Source {
         Ok((table_offset, table, sections))
     }
 
-    fn index(
+    pub(crate) fn index(
         &self,
         section: &Section,
         block_raw_max: Option<u32>,
@@ -265,34 +251,24 @@ impl Source {
         Ok(index)
     }
 
-    /// The entries of a block: the stored bytes themselves, or what its codec makes of them in `raw`.
-    fn raw<'a>(
+    /// The header at the beginning of a block that the index describes as `slot`.
+    pub(crate) fn block_header(
         &self,
-        offset: u64,
-        block: &BlockHeader,
-        stored: &'a [u8],
-        codecs: &[&dyn BlockCodec],
-        raw: &'a mut Vec<u8>,
-    ) -> Result<&'a [u8], LoadError> {
-        let raw_len = block.raw_len as usize;
-        if block.codec == Plain::ID {
-            self.same(offset, "plain bytes:", raw_len, stored.len())?;
-            return Ok(stored);
+        block: &[u8],
+        number: u32,
+        slot: &IndexSlot,
+    ) -> Result<BlockHeader, LoadError> {
+        let head = format::array_at(block, 0);
+        BlockHeader::decode(&head, number)
+            .and_then(|header| header.same_as(slot).map(|()| header))
+            .map_err(|mismatch| self.damage(slot.offset, mismatch))
+    }
+
+    pub(crate) fn place(&self, offset: u64) -> Place<'_> {
+        Place {
+            file: &self.name,
+            offset,
         }
-        let Some(codec) = codecs.iter().find(|codec| codec.id() == block.codec) else {
-            return Err(LoadError::UnknownCodec {
-                file: self.name.clone(),
-                offset,
-                id: block.codec,
-            });
-        };
-        raw.clear();
-        codec.decompress(stored, raw_len, raw).map_err(|error| {
-            let expected = format!("a block that codec {} decompresses", block.codec);
-            self.damage(offset, Mismatch::new(0, expected, error))
-        })?;
-        self.same(offset, "decompressed bytes:", raw_len, raw.len())?;
-        Ok(raw)
     }
 
     /// Adds a section to the file's checksum, and holds it against its own.
@@ -315,7 +291,7 @@ impl Source {
         )
     }
 
-    fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), LoadError> {
+    pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<(), LoadError> {
         self.file
             .read_at(offset, buffer)
             .map_err(|source| failure(&self.name, offset, source))
@@ -332,19 +308,36 @@ impl Source {
     }
 
     fn damage(&self, piece: u64, mismatch: Mismatch) -> LoadError {
+        self.place(piece).damage(mismatch)
+    }
+
+    fn versioned(&self, error: VersionedError) -> LoadError {
+        self.place(0).versioned(error)
+    }
+}
+
+/// Where in which file a piece begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) offset: u64,
+}
+
+impl Place<'_> {
+    pub(crate) fn damage(self, mismatch: Mismatch) -> LoadError {
         LoadError::Damaged(Damage {
-            file: self.name.clone(),
-            offset: piece.saturating_add(mismatch.offset as u64),
+            file: self.file.to_owned(),
+            offset: self.offset.saturating_add(mismatch.offset as u64),
             expected: mismatch.expected,
             found: mismatch.found,
         })
     }
 
-    fn versioned(&self, error: VersionedError) -> LoadError {
+    pub(crate) fn versioned(self, error: VersionedError) -> LoadError {
         match error {
-            VersionedError::Mismatch(mismatch) => self.damage(0, mismatch),
+            VersionedError::Mismatch(mismatch) => self.damage(mismatch),
             VersionedError::Newer { version } => LoadError::NewerFormat {
-                file: self.name.clone(),
+                file: self.file.to_owned(),
                 found: version,
                 supported: format::VERSION,
             },
@@ -355,7 +348,7 @@ impl Source {
 /// What a failed read means. A file that is missing or short, or that the medium cannot give back, is
 /// damage: an older snapshot may do instead. Anything else (no more file handles, no permission) may
 /// pass, and must not make the store start on something older.
-fn failure(file: &str, offset: u64, source: io::Error) -> LoadError {
+pub(crate) fn failure(file: &str, offset: u64, source: io::Error) -> LoadError {
     const EIO: i32 = 5;
     let found = match source.kind() {
         io::ErrorKind::NotFound => "no file".to_owned(),

@@ -302,16 +302,20 @@ fn seal_part(bytes: &mut [u8]) {
     let table = tail - 24;
     let (index, index_len) = (u32_at(bytes, table + 8), u32_at(bytes, table + 16));
     if index + index_len <= table {
-        for slot in (index..index + index_len).step_by(24) {
+        for slot in (index..index + index_len).step_by(28) {
             let block = u32_at(bytes, slot);
-            let Some(stored_len) = (block + 36 < index).then(|| u32_at(bytes, block + 20)) else {
+            if block + 44 >= index {
                 continue;
-            };
-            if let Some(stored) = bytes.get(block + 36..block + 36 + stored_len) {
-                let crc = crc32fast::hash(stored);
-                bytes[block + 32..block + 36].copy_from_slice(&crc.to_le_bytes());
             }
-            let crc = crc32fast::hash(&bytes[block + 8..block + 36]);
+            let filter = block + 44..block + 44 + u32_at(bytes, block + 36);
+            let stored = filter.end..filter.end + u32_at(bytes, block + 20);
+            for (piece, at) in [(filter, block + 40), (stored, block + 32)] {
+                if let Some(piece) = bytes.get(piece) {
+                    let crc = crc32fast::hash(piece);
+                    bytes[at..at + 4].copy_from_slice(&crc.to_le_bytes());
+                }
+            }
+            let crc = crc32fast::hash(&bytes[block + 8..block + 44]);
             bytes[block + 4..block + 8].copy_from_slice(&crc.to_le_bytes());
         }
         let crc = crc32fast::hash(&bytes[index..index + index_len]);
@@ -348,7 +352,7 @@ fn an_absurd_raw_length_is_refused_before_memory_is_spent() {
     let value = [Entry::new(1, "k", &"x".repeat(1000))];
     let manifest = save(&disk, plan(1, None, 1, 1), Arc::new(RunLength), &value).expect("written");
     let sound = disk.get(PART_0);
-    let index = sound.len() - 28 - 24 - 24;
+    let index = sound.len() - 28 - 24 - 28;
     for (claimed, without_manifest) in [(1 << 30, 1 << 30), (u32::MAX, 0)] {
         let mut bytes = sound.clone();
         bytes[64 + 16..64 + 20].copy_from_slice(&claimed.to_le_bytes());

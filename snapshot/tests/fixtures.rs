@@ -7,13 +7,15 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use inflightkv_snapshot::{BlockCodec, Found, Kind, Manifest, Parent, Plain, chain};
-use support::{Disk, Entry, RunLength, STORE, entries_of, plan, save, state_of};
+use inflightkv_snapshot::{BlockCodec, Found, Kind, Manifest, Parent, Plain, chain, read_backup};
+use support::{CODECS, Disk, Entry, RunLength, STORE, backup, entries_of, plan, save, state_of};
 
 const CURRENT: &str = "v1";
+const BACKUP: &str = "example.backup";
 
 fn folder(version: &str) -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", version]
@@ -76,6 +78,7 @@ fn write_all(disk: &Disk) -> [Manifest; 2] {
     ));
     let plan = plan(2, Some(&full), 303, 1);
     let increment = save(disk, plan, codec, &entries).expect("written");
+    disk.put(BACKUP, backup(280, Arc::new(RunLength), &full_entries()));
     [full, increment]
 }
 
@@ -132,6 +135,23 @@ fn files_of_version_1_are_read() {
 }
 
 #[test]
+fn a_backup_of_version_1_is_read() {
+    let bytes = read("v1").get(BACKUP);
+    let mut entries = Vec::new();
+    let report = read_backup(BACKUP, &bytes[..], CODECS, |entry| {
+        entries.push(Entry::of(entry));
+        ControlFlow::Continue(())
+    })
+    .expect("it holds");
+    assert_eq!(entries, full_entries());
+    assert_eq!(
+        (report.header.store_id, report.header.cut, report.entries),
+        (STORE, 280, 6)
+    );
+    assert_eq!(report.bytes, bytes.len() as u64);
+}
+
+#[test]
 fn todays_writer_writes_the_same_bytes() {
     let (kept, written) = (read(CURRENT), Disk::default());
     write_all(&written);
@@ -159,7 +179,9 @@ fn the_entry_in_the_document_is_what_is_written() {
     let entry = &full_entries()[..1];
     let manifest = save(&disk, plan(1, None, 258, 1), Arc::new(Plain), entry).expect("written");
     let part = disk.get(&manifest.parts[0].name);
-    assert_eq!(&part[64 + 36..64 + 36 + bytes.len()], bytes);
+    // Behind headers and the shortest filter.
+    let at = 64 + 44 + 8;
+    assert_eq!(&part[at..at + bytes.len()], bytes);
     assert_eq!(manifest.parts[0].raw_bytes, bytes.len() as u64);
 }
 

@@ -45,6 +45,7 @@ pub(crate) fn command() -> Command {
         .subcommand(repair())
         .subcommand(inspect())
         .subcommand(check_rules())
+        .subcommand(backup())
         .subcommand(get())
         .subcommand(put())
         .subcommand(patch())
@@ -112,11 +113,11 @@ fn flag(setting: &'static Setting) -> Arg {
 
 fn check() -> Command {
     Command::new("check")
-        .about("Verify every checksum of a data directory that no server is using")
+        .about("Verify every checksum of a backup, or of a data directory that no server is using")
         .after_help(
             "Exit code 0: sound. 1: damaged; each line names file, offset and what is lost.",
         )
-        .arg(directory())
+        .arg(directory().help("The directory that the server is given as --data-dir, or a backup"))
 }
 
 fn repair() -> Command {
@@ -153,15 +154,48 @@ fn check_rules() -> Command {
 
 fn inspect() -> Command {
     Command::new("inspect")
-        .about("Print a log segment, a snapshot's manifest or one of its parts as NDJSON, one record a line")
-        .after_help("Values that are JSON are printed inline (value), others as base64 (valueBase64).")
+        .about("Print a log segment, a snapshot's manifest, one of its parts or a backup as NDJSON, one record a line")
+        .after_help(
+            "Values that are JSON are printed inline (value), others as base64 (valueBase64). With --key or --prefix, a \
+             manifest stands for all its parts, and only blocks that may hold such keys are read.",
+        )
+        .arg(
+            Arg::new("key")
+                .long("key")
+                .value_name("KEY")
+                .conflicts_with("prefix")
+                .help("Only this key"),
+        )
+        .arg(
+            Arg::new("prefix")
+                .long("prefix")
+                .value_name("TEXT")
+                .help("Only keys that begin with this"),
+        )
         .arg(
             Arg::new("file")
                 .value_name("FILE")
                 .required(true)
                 .value_parser(ValueParser::path_buf())
                 .value_hint(ValueHint::FilePath)
-                .help("A file of DIR/wal or DIR/snapshots"),
+                .help("A file of DIR/wal or DIR/snapshots, or a backup"),
+        )
+}
+
+fn backup() -> Command {
+    client(Command::new("backup"))
+        .about("Fetch a backup of a running server, verified as it arrives")
+        .after_help(
+            "The file is there whole or not at all. `inflightkv check FILE` verifies it again.",
+        )
+        .arg(
+            Arg::new("out")
+                .long("out")
+                .value_name("FILE")
+                .required(true)
+                .value_parser(ValueParser::path_buf())
+                .value_hint(ValueHint::FilePath)
+                .help("Where to put it; nothing may be there yet"),
         )
 }
 

@@ -194,7 +194,7 @@ fn write(
 }
 
 /// A connection to the server that the arguments or the environment name.
-fn connect(matches: &ArgMatches) -> Result<Connection, Failure> {
+pub(crate) fn connect(matches: &ArgMatches) -> Result<Connection, Failure> {
     let variable = env::var_os("INFLIGHTKV_URL").filter(|url| !url.is_empty());
     let (place, url) = match (text(matches, "url"), variable) {
         (Some(url), _) => ("flag --url", url.to_owned()),

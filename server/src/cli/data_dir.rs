@@ -1,4 +1,4 @@
-//! `inflightkv check DIR`: every checksum of a data directory, and whether its snapshots and its log fit together.
+//! `inflightkv check DIR|FILE`: every checksum of a data directory or of a backup, and whether its snapshots and its log fit together.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -12,8 +12,14 @@ use inflightkv_wal::{self as wal, Lsn, RecoveryMode};
 use super::{Failure, print, with_sources};
 use crate::engine::{Disk, snapshot_codecs, wal_codecs};
 
-/// Checks the directory that the arguments name.
+/// Checks the directory or the backup that the arguments name.
 pub(crate) fn check(matches: &ArgMatches) -> Result<(), Failure> {
+    let path = matches
+        .get_one::<PathBuf>("directory")
+        .expect("the argument is required");
+    if path.is_file() {
+        return super::backup::check(path);
+    }
     let directory = DataDir::of(matches)?;
     let _lock = directory.lock(Lock::Shared)?;
     let survey = Survey::take(&directory)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::ArgMatches;
-use inflightkv_snapshot::{Contents, EntryRef, Kind, Manifest};
+use inflightkv_snapshot::{Contents, EntryRef, Kind, Manifest, Wanted};
 use inflightkv_wal::tools::{self, Item};
 use inflightkv_wal::{Cause, Op, Record};
 use serde::Serialize;
@@ -75,13 +75,25 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let path = matches
         .get_one::<PathBuf>("file")
         .expect("the argument is required");
+    let wanted = match (
+        matches.get_one::<String>("key"),
+        matches.get_one::<String>("prefix"),
+    ) {
+        (Some(key), _) => Some(Wanted::Key(key)),
+        (None, Some(prefix)) => Some(Wanted::Prefix(prefix)),
+        (None, None) => None,
+    };
     let mut output = Output {
         to: BufWriter::new(io::stdout().lock()),
         failed: None,
     };
     let result = match kind_of(path)? {
-        FileKind::Segment => segment(path, &mut output),
+        FileKind::Segment => segment(path, wanted, &mut output),
+        FileKind::Snapshot | FileKind::Backup if wanted.is_some() => {
+            search(path, wanted, &mut output)
+        }
         FileKind::Snapshot => snapshot(path, &mut output),
+        FileKind::Backup => backup(path, &mut output),
     };
     let flushed = output.to.flush();
     // A reader that has seen enough is the reason why there is no more to say.
@@ -95,9 +107,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
 enum FileKind {
     Segment,
     Snapshot,
+    Backup,
 }
 
-/// By the name, so that also a file whose first bytes are damaged is told for what it was.
+/// By the name, where it has one of ours, so that also a file whose first bytes are damaged is told for what it was.
 fn kind_of(path: &Path) -> Result<FileKind, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::Failed(format!("{} cannot be read: {error}", path.display()))
@@ -109,15 +122,23 @@ fn kind_of(path: &Path) -> Result<FileKind, Failure> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     if name.ends_with(".manifest") || name.ends_with(".part") {
         Ok(FileKind::Snapshot)
+    } else if super::backup::is_backup(path) {
+        Ok(FileKind::Backup)
     } else {
         Ok(FileKind::Segment)
     }
 }
 
-fn segment(path: &Path, output: &mut Output<'_>) -> Result<(), Failure> {
+fn segment(
+    path: &Path,
+    wanted: Option<Wanted<'_>>,
+    output: &mut Output<'_>,
+) -> Result<(), Failure> {
     let mut bad: Option<String> = None;
     let read = tools::read_file(path, &wal_codecs(), |item| match item {
-        Item::Record { record, .. } => output.line(&of_record(&record)),
+        Item::Record { record, .. } if wanted.is_none_or(|wanted| wanted.wants(record.key)) => {
+            output.line(&of_record(&record))
+        }
         Item::Bad { offset, fault } => {
             bad.get_or_insert_with(|| format!("{} offset {offset}: {fault}", path.display()));
             ControlFlow::Continue(())
@@ -131,7 +152,34 @@ fn segment(path: &Path, output: &mut Output<'_>) -> Result<(), Failure> {
     }
 }
 
-fn snapshot(path: &Path, output: &mut Output<'_>) -> Result<(), Failure> {
+fn backup(path: &Path, output: &mut Output<'_>) -> Result<(), Failure> {
+    let name = path.display().to_string();
+    let file = File::open(path)
+        .map_err(|error| Failure::Failed(format!("{name} cannot be read: {error}")))?;
+    let read = inflightkv_snapshot::read_backup(&name, file, &snapshot_codecs(), |entry| {
+        output.line(&of_entry(&entry))
+    });
+    match read {
+        Ok(_) | Err(inflightkv_snapshot::LoadError::Stopped) => Ok(()),
+        Err(error) => Err(Failure::from_error(&error)),
+    }
+}
+
+/// Only what is wanted, reading little else.
+fn search(path: &Path, wanted: Option<Wanted<'_>>, output: &mut Output<'_>) -> Result<(), Failure> {
+    let (storage, name) = in_folder(path)?;
+    let wanted = wanted.unwrap_or(Wanted::Prefix(""));
+    let found = inflightkv_snapshot::find(&storage, &name, &snapshot_codecs(), wanted, |entry| {
+        output.line(&of_entry(&entry))
+    });
+    match found {
+        Ok(_) | Err(inflightkv_snapshot::LoadError::Stopped) => Ok(()),
+        Err(error) => Err(Failure::from_error(&error)),
+    }
+}
+
+/// A file as its folder and its name there.
+pub(crate) fn in_folder(path: &Path) -> Result<(inflightkv_snapshot::Directory, String), Failure> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -140,6 +188,11 @@ fn snapshot(path: &Path, output: &mut Output<'_>) -> Result<(), Failure> {
     let storage = inflightkv_snapshot::Directory::open(folder).map_err(|error| {
         Failure::Failed(format!("{} cannot be read: {error}", folder.display()))
     })?;
+    Ok((storage, name.into_owned()))
+}
+
+fn snapshot(path: &Path, output: &mut Output<'_>) -> Result<(), Failure> {
+    let (storage, name) = in_folder(path)?;
     let read = inflightkv_snapshot::read_file(&storage, &name, &snapshot_codecs(), |entry| {
         output.line(&of_entry(&entry))
     });

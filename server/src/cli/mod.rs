@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 failure or damage, 2 wrong usage or configuration. An error is one line on standard error.
 
 mod arguments;
+mod backup;
 mod bulk;
 mod client;
 mod connection;
@@ -86,6 +87,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("repair", matches)) => repair::run(matches),
         Some(("inspect", matches)) => inspect::run(matches),
         Some(("check-rules", matches)) => rules::check_rules(matches),
+        Some(("backup", matches)) => backup::run(matches),
         Some(("get", matches)) => client::get(matches),
         Some(("put", matches)) => client::put(matches),
         Some(("patch", matches)) => client::patch(matches),

@@ -5,7 +5,7 @@
 //! left for later is an answer's wait for durability, which the caller holds, and background work, which the lane's
 //! driver does in slices ([`Lane::home_turn`]).
 //!
-//! Threads of the engine: the log's writer, its upkeep and the checkpointer, all only with persistence, started by
+//! Threads of the engine: with persistence the log's writer and its upkeep, and always the checkpointer, started by
 //! [`Engine::start_threads`]. A store without threads can be driven by hand ([`drive`]).
 
 mod adapters;
@@ -25,7 +25,7 @@ mod write;
 
 pub use adapters::{snapshot_codecs, wal_codecs};
 pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
-pub use checkpoint::{CheckpointError, SnapshotKind, SnapshotReport};
+pub use checkpoint::{Backup, CheckpointError, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use home::HomeTurn;
 pub use inflightkv_core::{
@@ -362,20 +362,19 @@ impl Engine {
         *self.shared.memory.lock() = memory;
     }
 
-    /// Starts the threads of a durable store: the log's writer, its upkeep and the checkpointer. Nothing to start in memory.
+    /// Starts the store's threads: the checkpointer, and the writer and the upkeep of a durable store's log.
     ///
     /// # Errors
     /// The system has no more threads.
     pub fn start_threads(&self) -> Result<(), RecoverError> {
-        let Some(log) = self.shared.wal.get() else {
-            return Ok(());
-        };
-        log.spawn_writer().map_err(RecoverError::Thread)?;
-        log.spawn_upkeep(|error| {
-            let reason = std::error::Error::source(error).map(tracing::field::display);
-            tracing::warn!(%error, reason, "upkeep of the log failed and is tried again; the log goes on");
-        })
-        .map_err(RecoverError::Thread)?;
+        if let Some(log) = self.shared.wal.get() {
+            log.spawn_writer().map_err(RecoverError::Thread)?;
+            log.spawn_upkeep(|error| {
+                let reason = std::error::Error::source(error).map(tracing::field::display);
+                tracing::warn!(%error, reason, "upkeep of the log failed and is tried again; the log goes on");
+            })
+            .map_err(RecoverError::Thread)?;
+        }
         let shared = Arc::clone(&self.shared);
         let checkpointer = thread::Builder::new()
             .name("checkpoint".to_owned())

@@ -160,6 +160,9 @@ impl Engine {
         let now = shared.options.clock.now();
         let Some(persistence) = &shared.options.persistence else {
             shared.begin_run(first_of_run(Sequence::ZERO, now));
+            shared
+                .checkpointer
+                .begin_with(new_store_id(), 1, Sequence::ZERO, 0, 0);
             shared.serve();
             return Ok(());
         };

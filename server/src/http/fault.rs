@@ -2,7 +2,7 @@
 
 use super::configuration::SettingError;
 use super::ttl::TtlError;
-use crate::engine::{Current, FailedCondition, PatchError, Readiness, Refusal};
+use crate::engine::{CheckpointError, Current, FailedCondition, PatchError, Readiness, Refusal};
 use crate::runtime::NotDurable;
 use inflightkv_validation::{JsonError, Violation};
 use std::borrow::Cow;
@@ -100,7 +100,7 @@ pub(crate) enum Fault {
     #[error("the batch is malformed: {reason}")]
     Batch { reason: String },
     #[error("{0}")]
-    Snapshot(crate::engine::CheckpointError),
+    Snapshot(CheckpointError),
     #[error("{0}")]
     Setting(SettingError),
     #[error("{reason}")]
@@ -143,9 +143,11 @@ impl Fault {
     /// Seconds after which to try again, when that can help.
     pub(crate) fn retry_after(&self) -> Option<&'static str> {
         match self {
-            Self::NotServing(_) | Self::Refused(_) | Self::TooManyConnections | Self::Contended => {
-                Some("1")
-            }
+            Self::NotServing(_)
+            | Self::Refused(_)
+            | Self::TooManyConnections
+            | Self::Contended
+            | Self::Snapshot(CheckpointError::TooManyBackups { .. }) => Some("1"),
             Self::DurabilityFailed(cause) | Self::ReadNotDurable(cause) if cause.disk_full => {
                 Some("1")
             }

@@ -15,6 +15,7 @@
 
 mod admin;
 mod answer;
+mod backup;
 mod batch;
 mod body;
 mod configuration;

@@ -132,6 +132,9 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::Contended => (StatusCode::SERVICE_UNAVAILABLE, "CONTENDED"),
         Fault::Snapshot(error) => match error {
             CheckpointError::PersistenceOff => (StatusCode::CONFLICT, "NOT_DURABLE"),
+            CheckpointError::TooManyBackups { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_BACKUPS")
+            }
             CheckpointError::NotReady { readiness } => {
                 (StatusCode::SERVICE_UNAVAILABLE, not_serving(readiness))
             }

@@ -18,6 +18,7 @@ pub(crate) enum Endpoint {
     Snapshot,
     Snapshots,
     Config,
+    Backup,
     Live,
     Ready,
     Startup,
@@ -30,7 +31,7 @@ const KV_KEY: &str = "/kv/";
 const CLUSTER_ROUTE: &str = "/api/cluster/route/";
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::KvKey,
         Self::KvKeys,
         Self::ClusterRoute,
@@ -43,6 +44,7 @@ impl Endpoint {
         Self::Snapshot,
         Self::Snapshots,
         Self::Config,
+        Self::Backup,
         Self::Live,
         Self::Ready,
         Self::Startup,
@@ -69,6 +71,7 @@ impl Endpoint {
             "/v1/admin/snapshot" => Self::Snapshot,
             "/v1/admin/snapshots" => Self::Snapshots,
             "/v1/admin/config" => Self::Config,
+            "/v1/admin/backup" => Self::Backup,
             "/health/live" => Self::Live,
             "/health/ready" => Self::Ready,
             "/health/startup" => Self::Startup,
@@ -95,6 +98,7 @@ impl Endpoint {
             Self::Snapshot => "/v1/admin/snapshot",
             Self::Snapshots => "/v1/admin/snapshots",
             Self::Config => "/v1/admin/config",
+            Self::Backup => "/v1/admin/backup",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
             Self::Startup => "/health/startup",
@@ -108,6 +112,8 @@ impl Endpoint {
             Self::KvKey | Self::V1Key => "GET, HEAD, PUT, PATCH, DELETE",
             Self::V1Batch | Self::Snapshot => "POST",
             Self::Config => "GET, HEAD, PATCH",
+            // Not HEAD: a backup is made while it is sent.
+            Self::Backup => "GET",
             _ => "GET, HEAD",
         }
     }
@@ -132,7 +138,8 @@ impl Endpoint {
             | Self::Stats
             | Self::Snapshot
             | Self::Snapshots
-            | Self::Config => Surface::V1,
+            | Self::Config
+            | Self::Backup => Surface::V1,
             Self::Actuator
             | Self::Live
             | Self::Ready

@@ -7,7 +7,7 @@ use super::fault::Fault;
 use super::io::Link;
 use super::route::Endpoint;
 use super::traffic::{Place, Surface};
-use super::{admin, batch, configuration, health, keys, kv, metrics, v1};
+use super::{admin, backup, batch, configuration, health, keys, kv, metrics, v1};
 use crate::observe::{Record, Stages};
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
@@ -266,6 +266,7 @@ fn dispatch(
         Endpoint::Snapshot => admin::snapshot(state, &parts),
         Endpoint::Snapshots => admin::snapshots(state, &parts),
         Endpoint::Config => configuration::config(state, &parts, body),
+        Endpoint::Backup => backup::get(state, &parts),
         Endpoint::Actuator => Ok(health::actuator(state)),
         Endpoint::Live => Ok(health::live()),
         Endpoint::Ready => Ok(health::ready(state)),

@@ -1,5 +1,6 @@
 //! A part file around its entries: header, block headers, index, table, tail (`FORMAT.md`, "Part").
 
+use super::filter::FILTER_MIN;
 use super::{
     Mismatch, VERSION, VersionedError, array_at, magic, put, same, same_crc, u16_at, u32_at,
     u64_at, zero,
@@ -122,6 +123,8 @@ pub(crate) struct BlockHeader {
     pub(crate) entries: u32,
     pub(crate) tombstones: u32,
     pub(crate) stored_crc: u32,
+    pub(crate) filter_len: u32,
+    pub(crate) filter_crc: u32,
 }
 
 mod block {
@@ -135,12 +138,14 @@ mod block {
     pub(super) const ENTRIES: usize = STORED_LEN + size_of::<u32>();
     pub(super) const TOMBSTONES: usize = ENTRIES + size_of::<u32>();
     pub(super) const STORED_CRC: usize = TOMBSTONES + size_of::<u32>();
-    pub(super) const BYTES: usize = STORED_CRC + size_of::<u32>();
+    pub(super) const FILTER_LEN: usize = STORED_CRC + size_of::<u32>();
+    pub(super) const FILTER_CRC: usize = FILTER_LEN + size_of::<u32>();
+    pub(super) const BYTES: usize = FILTER_CRC + size_of::<u32>();
 }
-/// Bytes of a block before what is stored.
+/// Bytes of a block before its filter and what is stored.
 pub(crate) const BLOCK_HEADER: usize = block::BYTES;
-const _: () = assert!(BLOCK_HEADER == 36);
-const BLOCK_MAGIC: &[u8; 4] = b"BLOK";
+const _: () = assert!(BLOCK_HEADER == 44);
+pub(crate) const BLOCK_MAGIC: &[u8; 4] = b"BLOK";
 /// The largest block before compression: the largest value, behind a block that was not quite full.
 pub(crate) const BLOCK_RAW_MAX: usize = (1 << 30) + (17 << 20);
 
@@ -167,19 +172,23 @@ impl BlockHeader {
             block::STORED_CRC,
             &self.stored_crc.to_le_bytes(),
         );
+        put(
+            &mut bytes,
+            block::FILTER_LEN,
+            &self.filter_len.to_le_bytes(),
+        );
+        put(
+            &mut bytes,
+            block::FILTER_CRC,
+            &self.filter_crc.to_le_bytes(),
+        );
         let crc = crc32fast::hash(&bytes[block::NUMBER..]);
         put(&mut bytes, block::CRC, &crc.to_le_bytes());
         bytes
     }
 
-    /// The header of the block that the index calls `number` and describes as `slot`, with the bytes
-    /// stored behind it.
-    pub(crate) fn decode<'a>(
-        bytes: &'a [u8],
-        number: u32,
-        slot: &IndexSlot,
-    ) -> Result<(Self, &'a [u8]), Mismatch> {
-        let (head, stored) = bytes.split_at(BLOCK_HEADER);
+    /// A block's header, its lengths within the format's limits.
+    pub(crate) fn decode(head: &[u8; BLOCK_HEADER], number: u32) -> Result<Self, Mismatch> {
         magic(block::MAGIC, BLOCK_MAGIC, &head[..block::CRC])?;
         same_crc(block::CRC, u32_at(head, block::CRC), &head[block::NUMBER..])?;
         zero(block::ZERO, &head[block::ZERO..block::RAW_LEN])?;
@@ -191,35 +200,93 @@ impl BlockHeader {
             entries: u32_at(head, block::ENTRIES),
             tombstones: u32_at(head, block::TOMBSTONES),
             stored_crc: u32_at(head, block::STORED_CRC),
+            filter_len: u32_at(head, block::FILTER_LEN),
+            filter_crc: u32_at(head, block::FILTER_CRC),
         };
         same(block::NUMBER, "block number", number, header.number)?;
+        lengths(
+            block::RAW_LEN,
+            header.raw_len,
+            header.stored_len,
+            header.filter_len,
+        )?;
+        Ok(header)
+    }
+
+    /// Whether this is the block that the index describes.
+    pub(crate) fn same_as(&self, slot: &IndexSlot) -> Result<(), Mismatch> {
         same(
             block::RAW_LEN,
             "the index's raw length",
             slot.raw_len,
-            header.raw_len,
+            self.raw_len,
         )?;
         same(
             block::STORED_LEN,
             "the index's stored length",
             slot.stored_len,
-            header.stored_len,
+            self.stored_len,
         )?;
         same(
             block::ENTRIES,
             "the index's count of entries",
             slot.entries,
-            header.entries,
+            self.entries,
         )?;
         same(
             block::TOMBSTONES,
             "the index's count of tombstones",
             slot.tombstones,
-            header.tombstones,
+            self.tombstones,
         )?;
-        same_crc(block::STORED_CRC, header.stored_crc, stored)?;
-        Ok((header, stored))
+        same(
+            block::FILTER_LEN,
+            "the index's length of the filter",
+            slot.filter_len,
+            self.filter_len,
+        )
     }
+
+    /// Filter and stored bytes, taken from what lies behind the header and held against their checksums.
+    pub(crate) fn contents<'a>(&self, behind: &'a [u8]) -> Result<(&'a [u8], &'a [u8]), Mismatch> {
+        let (filter, stored) = behind.split_at(self.filter_len as usize);
+        same_crc(block::FILTER_CRC, self.filter_crc, filter)?;
+        same_crc(block::STORED_CRC, self.stored_crc, stored)?;
+        Ok((filter, stored))
+    }
+
+    /// Length of filter and stored bytes: what lies behind the header.
+    pub(crate) fn behind(&self) -> u64 {
+        u64::from(self.filter_len) + u64::from(self.stored_len)
+    }
+}
+
+/// The lengths of a block are within their limits; `at` is where the first of them stands.
+fn lengths(at: usize, raw_len: u32, stored_len: u32, filter_len: u32) -> Result<(), Mismatch> {
+    if raw_len == 0 || raw_len as usize > BLOCK_RAW_MAX {
+        return Err(Mismatch::new(
+            at,
+            format_args!("a raw length from 1 to {BLOCK_RAW_MAX}"),
+            raw_len,
+        ));
+    }
+    if stored_len == 0 || stored_len > raw_len {
+        return Err(Mismatch::new(
+            at + 4,
+            format_args!("a stored length from 1 to {raw_len}"),
+            stored_len,
+        ));
+    }
+    // An entry has at least 40 bytes and five hashes of ten bits.
+    let filter_max = raw_len / 4;
+    if (filter_len as usize) < FILTER_MIN || filter_len > filter_max {
+        return Err(Mismatch::new(
+            at,
+            format_args!("a filter of {FILTER_MIN} to {filter_max} bytes"),
+            filter_len,
+        ));
+    }
+    Ok(())
 }
 
 /// Where a block is, as the index section says.
@@ -230,10 +297,11 @@ pub(crate) struct IndexSlot {
     pub(crate) stored_len: u32,
     pub(crate) entries: u32,
     pub(crate) tombstones: u32,
+    pub(crate) filter_len: u32,
 }
 
 /// Bytes of one slot.
-pub(crate) const INDEX_SLOT: usize = 24;
+pub(crate) const INDEX_SLOT: usize = 28;
 
 impl IndexSlot {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
@@ -242,11 +310,12 @@ impl IndexSlot {
         out.extend_from_slice(&self.stored_len.to_le_bytes());
         out.extend_from_slice(&self.entries.to_le_bytes());
         out.extend_from_slice(&self.tombstones.to_le_bytes());
+        out.extend_from_slice(&self.filter_len.to_le_bytes());
     }
 
-    /// Length of the block with its header.
+    /// Length of the block with its header and its filter.
     pub(crate) fn block_len(&self) -> u64 {
-        BLOCK_HEADER as u64 + u64::from(self.stored_len)
+        BLOCK_HEADER as u64 + u64::from(self.filter_len) + u64::from(self.stored_len)
     }
 }
 
@@ -269,23 +338,11 @@ pub(crate) fn decode_index(bytes: &[u8], blocks_end: u64) -> Result<Vec<IndexSlo
             stored_len: u32_at(slot, 12),
             entries: u32_at(slot, 16),
             tombstones: u32_at(slot, 20),
+            filter_len: u32_at(slot, 24),
         };
         same(at, "a block at offset", next, slot.offset)?;
-        if slot.raw_len == 0 || slot.raw_len as usize > BLOCK_RAW_MAX {
-            return Err(Mismatch::new(
-                at + 8,
-                format_args!("a raw length from 1 to {BLOCK_RAW_MAX}"),
-                slot.raw_len,
-            ));
-        }
-        if slot.stored_len == 0 || slot.stored_len > slot.raw_len {
-            return Err(Mismatch::new(
-                at + 12,
-                format_args!("a stored length from 1 to {}", slot.raw_len),
-                slot.stored_len,
-            ));
-        }
-        // At most one block of 1 GiB per 24 bytes read: far from wrapping.
+        lengths(at + 8, slot.raw_len, slot.stored_len, slot.filter_len)?;
+        // At most one block of 1 GiB per 28 bytes read: far from wrapping.
         next += slot.block_len();
         slots.push(slot);
     }

@@ -12,8 +12,8 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use inflightkv_snapshot::{
-    BlockCodec, CodecError, EntryRef, File, LoadError, Manifest, Options, Parent, Plan,
-    SnapshotWriter, Storage, WriteError, load_part,
+    BackupEncoder, BackupHeader, BlockBuilder, BlockCodec, CodecError, EntryRef, File, LoadError,
+    Manifest, Options, Parent, Plan, SnapshotWriter, Storage, WriteError, load_part,
 };
 
 pub const STORE: [u8; 16] = *b"the store's name";
@@ -426,4 +426,27 @@ pub fn state_of(disk: &Disk, chain: &[Manifest]) -> Result<BTreeMap<String, Entr
         }
     }
     Ok(state)
+}
+
+/// A whole backup, in blocks as small as they get.
+pub fn backup(cut: u64, codec: Arc<dyn BlockCodec>, entries: &[Entry]) -> Vec<u8> {
+    let header = BackupHeader {
+        store_id: STORE,
+        cut,
+        created_at_ms: 1_700_000_000_000,
+        partitions: 4,
+    };
+    let (mut encoder, mut bytes) = BackupEncoder::begin(header, codec);
+    let mut builder = BlockBuilder::new(small_blocks());
+    for entry in entries {
+        if builder
+            .push(entry.as_ref())
+            .expect("an entry within limits")
+        {
+            bytes.extend(encoder.block(builder.take()).expect("a sound block"));
+        }
+    }
+    bytes.extend(encoder.block(builder.take()).expect("a sound block"));
+    bytes.extend(encoder.end());
+    bytes
 }

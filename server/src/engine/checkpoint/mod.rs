@@ -3,9 +3,14 @@
 //! No barrier and no fork. [`Sequencer::cut`](super::sequencer::Sequencer::cut) begins a new epoch in one atomic step.
 //! Whoever first touches a partition under the new epoch, a writer before its change or the walker, freezes it as it
 //! is, which is as it was at the cut; from then on the partition keeps what a write replaces until it was walked. Home
-//! lanes walk in slices and hand blocks over a short queue to the checkpointer, which compresses and writes them. When
-//! the disk is slow the queue is full and the walk rests; when too much was overwritten meanwhile, or nothing moves for a
-//! minute, the snapshot is given up, and every partition is thawed by the same walk.
+//! lanes walk in slices and hand blocks over a short queue to the checkpointer, which compresses and writes them: into
+//! the files of a snapshot, or into the stream of a backup ([`Backup`]). When the disk or the reader is slow the queue is
+//! full and the walk rests.
+//!
+//! No state can wedge. A walk is given up when too much was overwritten meanwhile, when nothing moves for a minute, when it
+//! is slower than a mebibyte a second (after ten minutes), or when the log is not durable up to the cut a minute after
+//! the walk. Then every partition is thawed by the same walk, or, where a lane does not come within ten seconds, by the
+//! checkpointer. What is left is writing the manifest and reading back, while no partition is frozen any more.
 //!
 //! The manifest is written only when the log is durable up to the cut: so the log always reaches beyond the newest
 //! snapshot, and one that turns out damaged later cannot hide a change that the log has not.
@@ -13,24 +18,26 @@
 mod publish;
 mod running;
 mod schedule;
+mod stream;
 mod walk;
 
-use super::adapters::lsn;
 use super::{Engine, Readiness, Shared};
 use inflightkv_core::Sequence;
 use inflightkv_snapshot::StoreId;
 use parking_lot::{Condvar, Mutex};
-use running::{PRE_IMAGE_CHECK, Running};
-use schedule::Control;
+use running::{Running, Wrote};
+use schedule::{Control, Job};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 use walk::Walk;
 
+pub use stream::Backup;
 pub(crate) use walk::Walker;
 
-const SYNC_CHECK: Duration = Duration::from_millis(10);
+/// How often a walk in progress is looked at.
+const WATCH_EVERY: Duration = Duration::from_millis(250);
 /// `since` of a full snapshot.
 const FULL: u64 = u64::MAX;
 
@@ -75,6 +82,14 @@ pub enum CheckpointError {
     /// The store keeps nothing on disk.
     #[error("the store keeps nothing on disk")]
     PersistenceOff,
+    /// As many backups as may are being made or wait.
+    #[error(
+        "{found} backups are being made or wait, at most {found} may: try again when one has ended"
+    )]
+    TooManyBackups {
+        /// How many there are.
+        found: usize,
+    },
     /// The store does not serve, or its log failed.
     #[error("the store cannot take a snapshot now: {readiness:?}")]
     NotReady {
@@ -234,6 +249,15 @@ impl Checkpointer {
 
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        let mut control = self.control.lock();
+        let mut streams = std::mem::take(&mut control.backups);
+        streams.extend(control.streaming.take());
+        drop(control);
+        for stream in streams {
+            stream.end(Err(CheckpointError::Aborted {
+                reason: "the store is stopping".to_owned(),
+            }));
+        }
         self.poke();
     }
 
@@ -251,47 +275,50 @@ impl Checkpointer {
 
     /// One step: begin what is due, write what was walked, finish what is complete.
     pub(crate) fn turn(&self, shared: &Shared) -> Turn {
-        let (Some(persistence), Some(log)) = (&shared.options.persistence, shared.wal.get()) else {
-            return Turn::Wait(None);
-        };
+        let now = shared.options.clock.now();
+        let durable = shared.options.persistence.as_ref().zip(shared.wal.get());
         let mut stage = self.stage.lock();
         let Some(running) = stage.as_mut() else {
-            let now = shared.options.clock.now();
-            return match self.due(shared, persistence, log, now) {
-                Ok((id, kind)) => {
-                    *stage = Some(self.begin(shared, persistence, log, id, kind, now));
-                    Turn::Again
+            if !shared.serves() {
+                return Turn::Wait(None);
+            }
+            let running = match (self.due(shared, durable, now), durable) {
+                (Ok(Job::Backup(stream)), _) => self.begin_backup(shared, stream, now),
+                (Ok(Job::Snapshot(id, kind)), Some((persistence, log))) => {
+                    self.begin(shared, persistence, log, id, kind, now)
                 }
-                Err(wait) => Turn::Wait(wait),
+                (Ok(Job::Snapshot(..)), None) => return Turn::Wait(None),
+                (Err(wait), _) => return Turn::Wait(wait),
             };
+            *stage = Some(running);
+            return Turn::Again;
         };
-        if running.write_blocks() {
+        let wrote = running.write_blocks(now);
+        if wrote == Wrote::Something {
             for home in &shared.homes {
                 home.signal();
             }
             return Turn::Again;
         }
-        if running.walk.lanes_left.load(Ordering::Acquire) > 0 {
-            running.watch(shared);
-            return if running.walk.blocks.lock().is_empty() {
-                Turn::Wait(Some(PRE_IMAGE_CHECK))
-            } else {
+        running.watch(shared, now);
+        let walked = running.walk.lanes_left.load(Ordering::Acquire) == 0;
+        if !walked && !running.is_overdue(now) {
+            return if wrote == Wrote::Nothing && !running.walk.blocks.lock().is_empty() {
                 Turn::Again
+            } else {
+                Turn::Wait(Some(WATCH_EVERY))
             };
         }
-        let cut = running.walk.cut;
-        if running.abort.is_none() && !shared.is_durable(cut) {
-            if let Err(inflightkv_wal::Refusal::Closed { reason }) = log.admit() {
-                running.give_up(CheckpointError::Aborted {
-                    reason: format!("the log failed: {reason}"),
-                });
-            } else {
-                log.request_sync(lsn(cut));
-                return Turn::Wait(Some(SYNC_CHECK));
-            }
+        if walked && wrote == Wrote::Full {
+            return Turn::Wait(Some(WATCH_EVERY));
+        }
+        if let Some((_, log)) = durable
+            && let Some(wait) = running.until_durable(shared, log, now)
+        {
+            return Turn::Wait(Some(wait));
         }
         if let Some(running) = stage.take() {
-            self.end(shared, persistence, log, running);
+            self.end(shared, durable, running, now);
         }
         Turn::Again
     }

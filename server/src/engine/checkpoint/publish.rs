@@ -30,6 +30,7 @@ pub(super) fn publish(
     persistence: &Persistence,
     writer: SnapshotWriter,
     parts: Vec<PartWriter>,
+    stopping: impl Fn() -> bool,
 ) -> Result<Manifest, CheckpointError> {
     let failed = |reason: String| CheckpointError::Failed { reason };
     let manifest = writer
@@ -42,7 +43,13 @@ pub(super) fn publish(
             &manifest,
             part,
             &codecs,
-            |_| ControlFlow::Continue(()),
+            |_| {
+                if stopping() {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            },
         )
         .map_err(|error| failed(format!("it does not read back: {error}")))?;
     }

@@ -1,32 +1,68 @@
-//! A snapshot in the making: begun, fed with blocks, watched, ended.
+//! A walk's other end: files or a stream begun, fed with blocks, watched, ended.
 
 use super::publish::{open_files, publish, retire};
+use super::stream::Stream;
 use super::walk::Walk;
 use super::{CheckpointError, Checkpointer, FULL, SnapshotKind, SnapshotReport};
+use crate::engine::adapters::{lsn, snapshot_codec};
 use crate::engine::{Persistence, Shared};
-use inflightkv_snapshot::{Kind, Parent, PartWriter, Plan, SnapshotWriter};
+use inflightkv_snapshot::{
+    BackupEncoder, BackupHeader, Kind, Parent, PartWriter, Plan, SnapshotWriter,
+};
+use inflightkv_wal::{Refusal, Wal};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A walk that hands over nothing for so long is given up.
-const STALLED_AFTER: Duration = Duration::from_secs(60);
-/// What a snapshot may keep alive of overwritten values: this, and a twentieth of the data.
+/// A walk in which nothing moves for so long is given up.
+const STALLED_AFTER_MS: u64 = 60_000;
+/// A walk may take this long, and a millisecond more for each of so many bytes of the data.
+const WALK_MS: u64 = 600_000;
+const WALK_BYTES_PER_MS: u64 = 1 << 10;
+/// How long the log may take to become durable up to the cut.
+const SYNC_WITHIN_MS: u64 = 60_000;
+const SYNC_CHECK: Duration = Duration::from_millis(10);
+/// How long lanes may take to thaw their partitions before that is done for them.
+const THAW_WITHIN_MS: u64 = 10_000;
+/// What a walk may keep alive of overwritten values: this, and a twentieth of the data.
 const PRE_IMAGE_BYTES_MAX: u64 = 64 << 20;
-pub(super) const PRE_IMAGE_CHECK: Duration = Duration::from_millis(250);
+const CHECK_EVERY_MS: u64 = 250;
 
-/// A snapshot in the making.
+/// A walk in progress, and what becomes of its blocks.
 pub(super) struct Running {
-    pub(super) id: u64,
     pub(super) walk: Arc<Walk>,
-    pub(super) parent: Option<Parent>,
-    /// `None` when the files could not be begun; then `abort` says why.
-    pub(super) files: Option<(SnapshotWriter, Vec<PartWriter>)>,
-    pub(super) abort: Option<CheckpointError>,
-    pub(super) started: Instant,
-    pub(super) last_block: Instant,
-    pub(super) last_check: Instant,
-    pub(super) log_bytes: u64,
+    to: Target,
+    abort: Option<CheckpointError>,
+    /// Instants of the store's clock, in milliseconds.
+    started: u64,
+    moved: u64,
+    steps_seen: u64,
+    checked: u64,
+    given_up: u64,
+    sync_asked: Option<u64>,
+}
+
+enum Target {
+    Snapshot {
+        id: u64,
+        parent: Option<Parent>,
+        log_bytes: u64,
+        /// `None` when the files could not be begun; then `abort` says why.
+        files: Option<(SnapshotWriter, Vec<PartWriter>)>,
+    },
+    Backup {
+        stream: Arc<Stream>,
+        encoder: BackupEncoder,
+    },
+}
+
+/// What came of looking for blocks to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
+    Something,
+    Nothing,
+    /// The reader of a backup has to take something first.
+    Full,
 }
 
 impl Checkpointer {
@@ -35,7 +71,7 @@ impl Checkpointer {
         &self,
         shared: &Shared,
         persistence: &Persistence,
-        log: &inflightkv_wal::Wal,
+        log: &Wal,
         id: u64,
         kind: SnapshotKind,
         now: u64,
@@ -71,52 +107,86 @@ impl Checkpointer {
                 }),
             ),
         };
-        let walk = Arc::new(Walk::new(
+        let walk = Walk::new(
             ticket.epoch,
             ticket.sequence,
             parts,
             shared.homes.len(),
             abort.is_some(),
-        ));
+        );
+        let to = Target::Snapshot {
+            id,
+            parent,
+            log_bytes,
+            files,
+        };
+        self.set_out(shared, walk, to, abort, now)
+    }
+
+    /// Cuts the sequence and lets the lanes walk for a backup.
+    pub(super) fn begin_backup(&self, shared: &Shared, stream: Arc<Stream>, now: u64) -> Running {
+        let store_id = self.control.lock().store_id;
+        self.since.store(FULL, Ordering::Release);
+        let ticket = shared.sequencer.cut();
+        let header = BackupHeader {
+            store_id,
+            cut: ticket.sequence.get(),
+            created_at_ms: now,
+            partitions: u32::try_from(shared.partitions.count()).unwrap_or(u32::MAX),
+        };
+        let (encoder, bytes) = BackupEncoder::begin(header, snapshot_codec());
+        stream.push(bytes);
+        let walk = Walk::new(ticket.epoch, ticket.sequence, 1, shared.homes.len(), false);
+        self.set_out(shared, walk, Target::Backup { stream, encoder }, None, now)
+    }
+
+    fn set_out(
+        &self,
+        shared: &Shared,
+        walk: Walk,
+        to: Target,
+        abort: Option<CheckpointError>,
+        now: u64,
+    ) -> Running {
+        let walk = Arc::new(walk);
         *self.walk.lock() = Some(Arc::clone(&walk));
         self.walking.store(true, Ordering::Release);
         for home in &shared.homes {
             home.signal();
         }
-        let started = Instant::now();
         Running {
-            id,
             walk,
-            parent,
-            files,
+            to,
             abort,
-            started,
-            last_block: started,
-            last_check: started,
-            log_bytes,
+            started: now,
+            moved: now,
+            steps_seen: 0,
+            checked: now,
+            given_up: now,
+            sync_asked: None,
         }
     }
 
-    /// Every lane is through: publish the snapshot, or clean up after one that was given up.
+    /// Every lane is through, or was not waited for: publish what was written, or clean up after what was given up.
     pub(super) fn end(
         &self,
         shared: &Shared,
-        persistence: &Persistence,
-        log: &inflightkv_wal::Wal,
+        durable: Option<(&Persistence, &Wal)>,
         running: Running,
+        now: u64,
     ) {
         self.walking.store(false, Ordering::Release);
         *self.walk.lock() = None;
         let Running {
-            id,
             walk,
-            parent,
-            files,
+            to,
             mut abort,
             started,
-            log_bytes,
             ..
         } = running;
+        if walk.lanes_left.load(Ordering::Acquire) > 0 {
+            walk.end_by_force(shared);
+        }
         if abort.is_none() {
             abort = walk
                 .failure
@@ -124,92 +194,179 @@ impl Checkpointer {
                 .take()
                 .map(|reason| CheckpointError::Failed { reason });
         }
-        let written = match (files, abort) {
-            (Some((writer, parts)), None) => publish(persistence, writer, parts),
-            (Some((writer, parts)), Some(error)) => {
-                drop(parts);
-                if let Err(leftover) = writer.abort() {
-                    tracing::warn!(snapshot = id, error = %leftover, "files of the snapshot were left behind: they are removed at the next start");
+        match to {
+            Target::Backup { stream, encoder } => {
+                self.control.lock().streaming = None;
+                let entries = encoder.entries();
+                let duration_ms = now.saturating_sub(started);
+                match abort {
+                    None => {
+                        stream.push(encoder.end());
+                        stream.end(Ok(()));
+                        tracing::info!(cut = %walk.cut, entries, duration_ms, "backup made");
+                    }
+                    Some(error) => {
+                        tracing::warn!(%error, entries, duration_ms, "no backup");
+                        stream.end(Err(error));
+                    }
                 }
-                Err(error)
             }
-            (None, abort) => Err(abort.unwrap_or_else(|| CheckpointError::Failed {
-                reason: "no files".to_owned(),
-            })),
-        };
-        let outcome = written.map(|manifest| {
-            for partition in 0..shared.partitions.count() {
-                shared.partitions.with(partition, |table| {
-                    table.partition.forget_tombstones(walk.cut);
-                });
-            }
-            let segments_retired = retire(persistence, log, &manifest);
-            SnapshotReport {
+            Target::Snapshot {
                 id,
-                full: manifest.kind() == Kind::Full,
-                parent: parent.map(|parent| parent.id),
-                cut: manifest.cut,
-                entries: manifest.totals.entries,
-                tombstones: manifest.totals.tombstones,
-                bytes: manifest.totals.bytes,
-                duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                segments_retired,
+                parent,
+                log_bytes,
+                files,
+            } => {
+                let written = match (files, abort, durable) {
+                    (Some((writer, parts)), None, Some((persistence, log))) => {
+                        publish(persistence, writer, parts, || {
+                            self.stopping.load(Ordering::Relaxed)
+                        })
+                        .map(|manifest| {
+                            for partition in 0..shared.partitions.count() {
+                                shared.partitions.with(partition, |table| {
+                                    table.partition.forget_tombstones(walk.cut);
+                                });
+                            }
+                            let segments_retired = retire(persistence, log, &manifest);
+                            (manifest, segments_retired)
+                        })
+                    }
+                    (Some((writer, parts)), error, _) => {
+                        drop(parts);
+                        if let Err(leftover) = writer.abort() {
+                            tracing::warn!(snapshot = id, error = %leftover, "files of the snapshot were left behind: they are removed at the next start");
+                        }
+                        Err(error.unwrap_or(CheckpointError::PersistenceOff))
+                    }
+                    (None, error, _) => Err(error.unwrap_or_else(|| CheckpointError::Failed {
+                        reason: "no files".to_owned(),
+                    })),
+                };
+                let outcome = written.map(|(manifest, segments_retired)| SnapshotReport {
+                    id,
+                    full: manifest.kind() == Kind::Full,
+                    parent: parent.map(|parent| parent.id),
+                    cut: manifest.cut,
+                    entries: manifest.totals.entries,
+                    tombstones: manifest.totals.tombstones,
+                    bytes: manifest.totals.bytes,
+                    duration_ms: shared.options.clock.now().saturating_sub(started),
+                    segments_retired,
+                });
+                match &outcome {
+                    Ok(report) => tracing::info!(
+                        snapshot = id,
+                        full = report.full,
+                        cut = report.cut,
+                        entries = report.entries,
+                        bytes = report.bytes,
+                        duration_ms = report.duration_ms,
+                        "snapshot taken"
+                    ),
+                    Err(error) => tracing::warn!(snapshot = id, %error, "no snapshot"),
+                }
+                self.record(outcome, id, log_bytes, now);
             }
-        });
-        match &outcome {
-            Ok(report) => tracing::info!(
-                snapshot = id,
-                full = report.full,
-                cut = report.cut,
-                entries = report.entries,
-                bytes = report.bytes,
-                duration_ms = report.duration_ms,
-                "snapshot taken"
-            ),
-            Err(error) => tracing::warn!(snapshot = id, %error, "no snapshot"),
         }
-        self.record(outcome, id, log_bytes, shared.options.clock.now());
     }
 }
 
 impl Running {
-    /// Writes what waits; true if there was anything.
-    pub(super) fn write_blocks(&mut self) -> bool {
-        let mut any = false;
+    /// Writes what waits.
+    pub(super) fn write_blocks(&mut self, now: u64) -> Wrote {
+        let mut wrote = Wrote::Nothing;
         loop {
+            if self.abort.is_none()
+                && let Target::Backup { stream, .. } = &self.to
+                && !stream.has_room()
+            {
+                // What was taken since the last look is movement, even if a large piece leaves no room yet.
+                return if wrote == Wrote::Nothing {
+                    Wrote::Full
+                } else {
+                    wrote
+                };
+            }
             let Some((part, block)) = self.walk.blocks.lock().pop_front() else {
-                return any;
+                return wrote;
             };
-            any = true;
-            self.last_block = Instant::now();
+            wrote = Wrote::Something;
+            self.moved = now;
             if self.abort.is_some() {
                 continue;
             }
-            let Some((_, parts)) = &mut self.files else {
-                continue;
+            let written = match &mut self.to {
+                Target::Snapshot {
+                    files: Some((_, parts)),
+                    ..
+                } => parts[part].write(block),
+                Target::Snapshot { files: None, .. } => continue,
+                Target::Backup { stream, encoder } => {
+                    encoder.block(block).map(|bytes| stream.push(bytes))
+                }
             };
-            if let Err(error) = parts[part].write(block) {
-                self.give_up(CheckpointError::Failed {
-                    reason: error.to_string(),
-                });
+            if let Err(error) = written {
+                self.give_up(
+                    CheckpointError::Failed {
+                        reason: error.to_string(),
+                    },
+                    now,
+                );
             }
         }
     }
 
-    pub(super) fn give_up(&mut self, error: CheckpointError) {
-        self.abort.get_or_insert(error);
+    fn give_up(&mut self, error: CheckpointError, now: u64) {
+        if self.abort.is_none() {
+            self.abort = Some(error);
+            self.given_up = now;
+        }
         self.walk.stop.store(true, Ordering::Release);
     }
 
-    /// Gives a snapshot up that stalls or keeps too much alive.
-    pub(super) fn watch(&mut self, shared: &Shared) {
-        if self.abort.is_some() || self.last_check.elapsed() < PRE_IMAGE_CHECK {
+    /// A walk that was given up and that its lanes did not thaw in time.
+    pub(super) fn is_overdue(&self, now: u64) -> bool {
+        self.abort.is_some() && now.saturating_sub(self.given_up) >= THAW_WITHIN_MS
+    }
+
+    /// Gives a walk up that stalls, takes too long, keeps too much alive or that nobody wants any more.
+    pub(super) fn watch(&mut self, shared: &Shared, now: u64) {
+        if self.abort.is_some() {
             return;
         }
-        self.last_check = Instant::now();
-        if self.last_block.elapsed() >= STALLED_AFTER {
-            let reason = format!("nothing moved for {} s", STALLED_AFTER.as_secs());
-            self.give_up(CheckpointError::Aborted { reason });
+        let left = matches!(&self.to, Target::Backup { stream, .. } if stream.is_left());
+        let reason = if left {
+            Some("its reader went away".to_owned())
+        } else {
+            self.too_slow(shared, now)
+        };
+        if let Some(reason) = reason {
+            self.give_up(CheckpointError::Aborted { reason }, now);
+            for home in &shared.homes {
+                home.signal();
+            }
+        }
+    }
+
+    fn too_slow(&mut self, shared: &Shared, now: u64) -> Option<String> {
+        if now.saturating_sub(self.checked) < CHECK_EVERY_MS {
+            return None;
+        }
+        self.checked = now;
+        let steps = self.walk.steps.load(Ordering::Relaxed);
+        if steps != self.steps_seen {
+            self.steps_seen = steps;
+            self.moved = now;
+        }
+        if now.saturating_sub(self.moved) >= STALLED_AFTER_MS && self.sync_asked.is_none() {
+            let seconds = STALLED_AFTER_MS / 1000;
+            return Some(match self.to {
+                Target::Snapshot { .. } => format!("nothing moved for {seconds} s"),
+                Target::Backup { .. } => {
+                    format!("its reader took nothing for {seconds} s")
+                }
+            });
         }
         let (mut kept, mut data) = (0, 0);
         for partition in 0..shared.partitions.count() {
@@ -221,15 +378,49 @@ impl Running {
         }
         let max = PRE_IMAGE_BYTES_MAX + data / 20;
         if kept > max {
-            let reason = format!(
-                "writes outran the disk: {kept} bytes of overwritten values are kept, at most {max} may be"
-            );
-            self.give_up(CheckpointError::Aborted { reason });
+            return Some(format!(
+                "writes outran it: {kept} bytes of overwritten values are kept, at most {max} may be"
+            ));
         }
-        if self.abort.is_some() {
-            for home in &shared.homes {
-                home.signal();
+        let deadline = WALK_MS + data / WALK_BYTES_PER_MS;
+        (now.saturating_sub(self.started) >= deadline)
+            .then(|| format!("it was not done within {} s", deadline / 1000))
+    }
+
+    /// How long to wait yet for the log to be durable up to the cut; `None` when it is, or is not waited for.
+    ///
+    /// A snapshot must not hold what the log may lose. A backup neither, but when the log has failed or its disk is
+    /// full, a backup of what is in memory is what the operator needs.
+    pub(super) fn until_durable(
+        &mut self,
+        shared: &Shared,
+        log: &Wal,
+        now: u64,
+    ) -> Option<Duration> {
+        let cut = self.walk.cut;
+        if self.abort.is_some() || shared.is_durable(cut) {
+            return None;
+        }
+        let backup = matches!(self.to, Target::Backup { .. });
+        match log.admit() {
+            Err(Refusal::Closed { .. } | Refusal::DiskFull) if backup => return None,
+            Err(Refusal::Closed { reason }) => {
+                let reason = format!("the log failed: {reason}");
+                self.give_up(CheckpointError::Aborted { reason }, now);
+                return None;
             }
+            _ => {}
         }
+        let asked = *self.sync_asked.get_or_insert(now);
+        if now.saturating_sub(asked) >= SYNC_WITHIN_MS {
+            let reason = format!(
+                "the log was not durable up to its cut within {} s",
+                SYNC_WITHIN_MS / 1000
+            );
+            self.give_up(CheckpointError::Aborted { reason }, now);
+            return None;
+        }
+        log.request_sync(lsn(cut));
+        Some(SYNC_CHECK)
     }
 }

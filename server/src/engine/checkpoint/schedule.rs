@@ -1,10 +1,12 @@
 //! When a snapshot is due, what it builds on, and how the last ones ended.
 
+use super::stream::Stream;
 use super::{CheckpointError, Checkpointer, SnapshotKind, SnapshotReport};
 use crate::engine::{Persistence, Shared};
 use inflightkv_core::Sequence;
 use inflightkv_snapshot::{Parent, StoreId};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::{Duration, Instant};
@@ -24,6 +26,11 @@ pub(super) struct Control {
     pub(super) store_id: StoreId,
     pub(super) next_id: u64,
     pub(super) requested: Option<(u64, SnapshotKind)>,
+    /// Backups that wait for their turn, and the one that is being made.
+    pub(super) backups: VecDeque<Arc<Stream>>,
+    pub(super) streaming: Option<Arc<Stream>>,
+    /// The last walk was a backup's: a snapshot that was asked for goes first now.
+    backup_last: bool,
     /// The snapshots of this run that the next incremental one builds on: a full one first.
     pub(super) chain: Vec<Link>,
     pub(super) last_cut: Sequence,
@@ -38,6 +45,12 @@ pub(super) struct Control {
     pub(super) waiting: Vec<(u64, Waker)>,
 }
 
+/// What a walk is begun for.
+pub(super) enum Job {
+    Snapshot(u64, SnapshotKind),
+    Backup(Arc<Stream>),
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Link {
     id: u64,
@@ -50,13 +63,25 @@ impl Checkpointer {
     pub(super) fn due(
         &self,
         shared: &Shared,
-        persistence: &Persistence,
-        log: &inflightkv_wal::Wal,
+        durable: Option<(&Persistence, &inflightkv_wal::Wal)>,
         now: u64,
-    ) -> Result<(u64, SnapshotKind), Option<Duration>> {
+    ) -> Result<Job, Option<Duration>> {
         let mut control = self.control.lock();
-        if let Some(requested) = control.requested.take() {
-            return Ok(requested);
+        control.backups.retain(|stream| !stream.is_left());
+        let snapshot_waits = control.requested.is_some() && durable.is_some();
+        if !(snapshot_waits && control.backup_last)
+            && let Some(stream) = control.backups.pop_front()
+        {
+            control.backup_last = true;
+            control.streaming = Some(Arc::clone(&stream));
+            return Ok(Job::Backup(stream));
+        }
+        control.backup_last = false;
+        let Some((persistence, log)) = durable else {
+            return Err(None);
+        };
+        if let Some((id, kind)) = control.requested.take() {
+            return Ok(Job::Snapshot(id, kind));
         }
         if shared.sequencer.last() <= control.last_cut {
             control.changed_since_ms = None;
@@ -80,7 +105,7 @@ impl Checkpointer {
         }
         let id = control.next_id;
         control.next_id += 1;
-        Ok((id, SnapshotKind::Auto))
+        Ok(Job::Snapshot(id, SnapshotKind::Auto))
     }
 
     pub(super) fn record(

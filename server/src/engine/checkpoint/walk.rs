@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Entries walked under one hold of a partition's lock: about five microseconds of small ones.
 const WALK_BATCH: usize = 64;
@@ -29,6 +29,10 @@ pub(crate) struct Walk {
     /// Given up: partitions are thawed and nothing more is handed over.
     pub(super) stop: AtomicBool,
     pub(super) failure: Mutex<Option<String>>,
+    /// Steps taken by all lanes: a walk that is not stuck counts on.
+    pub(super) steps: AtomicU64,
+    /// Over, whether or not every lane came: a lane that comes later does nothing. Looked at under a partition's lock.
+    ended: AtomicBool,
 }
 
 /// One lane's way through its partitions.
@@ -72,6 +76,19 @@ impl Walk {
             lanes_left: AtomicUsize::new(lanes),
             stop: AtomicBool::new(given_up),
             failure: Mutex::default(),
+            steps: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
+        }
+    }
+
+    /// Thaws every partition in place of lanes that do not come, and ends the walk.
+    pub(super) fn end_by_force(&self, shared: &Shared) {
+        self.ended.store(true, Ordering::SeqCst);
+        for partition in 0..shared.partitions.count() {
+            shared.partitions.with(partition, |table| {
+                table.epoch = self.epoch;
+                table.partition.thaw();
+            });
         }
     }
 }
@@ -165,7 +182,11 @@ impl Walker {
         }
         let (walk, builder, large) = (&self.walk, &mut self.builder, &mut self.large);
         let mut failure = None;
+        walk.steps.fetch_add(1, Ordering::Relaxed);
         let state = shared.partitions.with(self.next, |table| {
+            if walk.ended.load(Ordering::SeqCst) {
+                return WalkState::Done;
+            }
             if table.epoch != walk.epoch {
                 shared.checkpointer.freeze(table, walk.epoch, walk.cut);
             }
@@ -223,8 +244,10 @@ impl Walker {
             return;
         }
         shared.partitions.with(self.next, |table| {
-            table.epoch = self.walk.epoch;
-            table.partition.thaw();
+            if !self.walk.ended.load(Ordering::SeqCst) {
+                table.epoch = self.walk.epoch;
+                table.partition.thaw();
+            }
         });
         self.next += 1;
     }

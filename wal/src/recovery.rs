@@ -308,7 +308,7 @@ impl Scan {
     }
 
     /// Verifies and delivers every record above `above`, in order and without a gap. At the end it cuts the tail, makes
-    /// what is kept durable and removes last segments without records, so that a new segment can follow.
+    /// what is kept durable and removes last segments without records, all but an only one, so that a new segment can follow.
     ///
     /// A damaged log in strict mode is an error, after which nothing has been changed; the records delivered before are worth nothing.
     pub fn replay(

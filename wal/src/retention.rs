@@ -124,6 +124,19 @@ impl Catalogue {
         lock(&self.listed).retired_to
     }
 
+    /// Removes the active segment `number`, which has no records, unless it is the only one. False if it stays.
+    pub(crate) fn remove_active(&self, storage: &dyn Storage, number: u64) -> io::Result<bool> {
+        // Not while the others are being retired: a log that was there must not look as if there never was one.
+        let _alone = lock(&self.changing);
+        if lock(&self.listed).sealed.is_empty() {
+            return Ok(false);
+        }
+        storage.remove(&names::segment(number))?;
+        storage.sync_dir()?;
+        lock(&self.listed).active = None;
+        Ok(true)
+    }
+
     /// Every record up to `lsn` may go. Removes segments, oldest first, unless they are kept for a time.
     pub(crate) fn retire(&self, storage: &dyn Storage, lsn: Lsn) -> Result<Retired, RetireError> {
         {

@@ -71,7 +71,8 @@ impl TailPlan {
         }
         let mut next_segment = None;
         while let Some((info, _)) = self.kept.last().copied() {
-            if info.last_lsn > info.follows {
+            // The only one stays even without records: a log that was there must not look as if there never was one.
+            if info.last_lsn > info.follows || self.kept.len() == 1 {
                 end_at(storage, &info)?;
                 next_segment = Some(info.number + 1);
                 break;

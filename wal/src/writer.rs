@@ -312,16 +312,18 @@ impl Writer {
         if !is_out_of_space(error) {
             return Err(format!("writing segment {number} failed: {error}"));
         }
-        let result = if active.has_frames() {
-            self.seal(&mut active)
-        } else {
-            // Otherwise each attempt on a full disk would leave an empty segment behind.
-            drop(active);
-            self.next_number = number;
-            self.storage
-                .remove(&crate::names::segment(number))
-                .and_then(|()| self.storage.sync_dir())
+        // An empty one goes, or each attempt on a full disk would leave one behind; the only one there is stays.
+        let result = match active.has_frames() {
+            true => Ok(false),
+            false => self.shared.catalogue.remove_active(&*self.storage, number),
         };
+        let result = result.and_then(|is_removed| {
+            if is_removed {
+                self.next_number = number;
+                return Ok(());
+            }
+            self.seal(&mut active)
+        });
         result.map_err(|error| format!("cutting segment {number} failed: {error}"))?;
         self.shared.catalogue.set_active(None);
         self.wait_for(&Trouble::Space);

@@ -304,7 +304,8 @@ pub fn retain(storage: &dyn Storage, keep: usize) -> Result<Vec<String>, ChainEr
 }
 
 /// Removes what unfinished snapshots left: manifests that were never renamed, parts without a manifest.
-/// Says which files went.
+/// Says which files went. The names of all others are durable afterwards: a snapshot that a killed process
+/// had just named may be in memory only, and what a restart builds on it must not lose it.
 ///
 /// Not while a [`SnapshotWriter`](crate::SnapshotWriter) is at work in the same folder: its files look
 /// just like that (it would notice, and fail).
@@ -313,7 +314,11 @@ pub fn retain(storage: &dyn Storage, keep: usize) -> Result<Vec<String>, ChainEr
 /// When the disk fails; what was removed stays removed.
 pub fn sweep(storage: &dyn Storage) -> Result<Vec<String>, ChainError> {
     let finished: BTreeSet<u64> = ids(storage)?.into_iter().collect();
-    remove(storage, |name| is_orphan(name, &finished))
+    let removed = remove(storage, |name| is_orphan(name, &finished))?;
+    if removed.is_empty() {
+        storage.sync_dir().map_err(folder)?;
+    }
+    Ok(removed)
 }
 
 pub(crate) fn is_orphan(name: Name, finished: &BTreeSet<u64>) -> bool {
@@ -331,11 +336,7 @@ fn remove(storage: &dyn Storage, doomed: impl Fn(Name) -> bool) -> Result<Vec<St
         file: file.to_owned(),
         source,
     };
-    let sync = || {
-        storage
-            .sync_dir()
-            .map_err(|source| failed("the folder", source))
-    };
+    let sync = || storage.sync_dir().map_err(folder);
     let mut names = list_names(storage)?;
     names.retain(|(name, _)| doomed(*name));
     names.sort_by_key(|(name, _)| {
@@ -362,12 +363,16 @@ fn remove(storage: &dyn Storage, doomed: impl Fn(Name) -> bool) -> Result<Vec<St
     Ok(removed)
 }
 
-/// The names that are ours, in their order.
-pub(crate) fn list_names(storage: &dyn Storage) -> Result<Vec<(Name, String)>, ChainError> {
-    let mut names = storage.list().map_err(|source| ChainError::Io {
+fn folder(source: io::Error) -> ChainError {
+    ChainError::Io {
         file: "the folder".to_owned(),
         source,
-    })?;
+    }
+}
+
+/// The names that are ours, in their order.
+pub(crate) fn list_names(storage: &dyn Storage) -> Result<Vec<(Name, String)>, ChainError> {
+    let mut names = storage.list().map_err(folder)?;
     names.sort_unstable();
     let ours = names
         .into_iter()

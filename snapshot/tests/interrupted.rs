@@ -126,6 +126,24 @@ fn a_power_cut_at_any_step_leaves_the_older_or_the_whole_new_snapshot() {
     );
 }
 
+/// A killed process leaves a snapshot whose name is in memory only. A restart builds on it, so a sweep makes it last.
+#[test]
+fn what_is_there_after_a_sweep_is_there_after_a_power_cut() {
+    let calls = calls_of_a_save();
+    for step in 0..calls {
+        let (disk, full) = before();
+        disk.fail_at(step, false);
+        save_second(&disk, &full).expect_err("the process was killed");
+        disk.fail_at(1 << 40, true);
+        chain::sweep(&disk).expect("it sweeps");
+        let files = disk.files();
+        for seed in 0..20 {
+            let left = disk.after_power_cut(&mut fastrand::Rng::with_seed(seed));
+            assert_eq!(left.files(), files, "killed at {step}, seed {seed}");
+        }
+    }
+}
+
 /// Retiring removes in an order that never leaves a manifest without its files or its parent.
 #[test]
 fn a_power_cut_while_retiring_leaves_no_damage() {

@@ -44,7 +44,7 @@ pub use entry::{
 pub use frozen::{FrozenItem, WalkState};
 pub use memtable::hash_key;
 pub use merge::{PatchError, PatchKind, PatchLimits};
-pub use mutation::{Applied, Cause, LoadedEntry, Logged, Mutation};
+pub use mutation::{Applied, Cause, LoadedEntry, Logged, Mutation, Reclaimed};
 pub use numbers::{Sequence, Slot, VERSION_MAX, Version};
 pub use outcome::{Current, Decision, FailedCondition, Outcome};
 pub use partition::{Partition, PartitionStats};

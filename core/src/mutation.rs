@@ -60,6 +60,15 @@ pub struct Applied {
     pub expires_at: Option<u64>,
 }
 
+/// An expired entry that was reclaimed.
+#[derive(Debug)]
+pub struct Reclaimed {
+    /// When it expired, in milliseconds since the Unix epoch.
+    pub expired_at: u64,
+    /// What was there, for the caller to release outside the lock; `None` when a snapshot kept it.
+    pub spent: Option<Entry>,
+}
+
 /// An entry as it was read back from disk.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadedEntry<'a> {

@@ -7,7 +7,7 @@ use crate::entry::{Draft, DraftValue, Entry, KEY_BYTES_MAX};
 use crate::frozen::{Frozen, FrozenItem, Tombstone, WalkState};
 use crate::memtable::Memtable;
 use crate::merge::{self, PatchError, PatchKind};
-use crate::mutation::{Applied, Cause, Change, LoadedEntry, Logged, Mutation};
+use crate::mutation::{Applied, Cause, Change, LoadedEntry, Logged, Mutation, Reclaimed};
 use crate::numbers::{Sequence, Slot, VERSION_MAX};
 use crate::outcome::{Current, Decision, FailedCondition, Outcome};
 use bytes::Bytes;
@@ -20,7 +20,7 @@ pub struct Partition<S> {
     table: Memtable<S>,
     /// Entries that have an expiry, expired ones included.
     expiring: usize,
-    /// The last change that removed a key, or 0.
+    /// The last change whose key is gone, by removal or by expiry, or 0.
     last_removed: Sequence,
     frozen: Option<Box<Frozen>>,
     /// In the order of their sequences.
@@ -71,9 +71,24 @@ impl<S: BuildHasher> Partition<S> {
             .filter(|entry| !entry.is_expired(now))
     }
 
-    /// The last change that removed a key: what an answer that a key is not there depends on.
+    /// The last change whose key is gone: the last removal, or the change that gave a key its expiry if that was
+    /// reclaimed later. 0 when there was none.
     pub fn last_removed(&self) -> Sequence {
         self.last_removed
+    }
+
+    /// The last change that an answer shows which says that `key` is not there: nothing that removed it, or that
+    /// gave it an expiry which has passed, is above.
+    pub fn absent_since(&self, key: &str, hash: u64) -> Sequence {
+        let slot = self.table.find(hash, key.as_bytes());
+        self.gone_since(slot)
+    }
+
+    fn gone_since(&self, slot: Option<Slot>) -> Sequence {
+        let expired = slot.and_then(|slot| self.table.entry(slot));
+        expired.map_or(self.last_removed, |entry| {
+            self.last_removed.max(entry.sequence())
+        })
     }
 
     /// Says what comes of `command` at `now`, changing nothing.
@@ -92,7 +107,7 @@ impl<S: BuildHasher> Partition<S> {
             hash,
             slot,
             entry,
-            last_removed: self.last_removed,
+            gone_since: self.gone_since(slot),
         };
         match operation {
             Operation::Delete => decider.delete(&conditions),
@@ -178,11 +193,10 @@ impl<S: BuildHasher> Partition<S> {
 
     /// Reclaims the entry in `slot` if it has expired at `now`. Takes no sequence and is not logged: the entry carried
     /// its instant wherever it went.
-    pub fn expire(&mut self, slot: Slot, now: u64) -> Option<Entry> {
+    pub fn expire(&mut self, slot: Slot, now: u64) -> Option<Reclaimed> {
         let entry = self.table.entry(slot)?;
-        if !entry.is_expired(now) {
-            return None;
-        }
+        let expired_at = entry.expires_at().filter(|_| entry.is_expired(now))?;
+        self.last_removed = self.last_removed.max(entry.sequence());
         if self.keeps_tombstones && entry.sequence() > self.forgotten {
             // The last snapshot does not have this entry, but may have an older value that lasts: the next increment
             // must remove it. Nothing in the partition is newer than its last tombstone and has this key.
@@ -192,7 +206,8 @@ impl<S: BuildHasher> Partition<S> {
                 .map_or(Sequence::ZERO, |tombstone| tombstone.sequence);
             self.remember(slot, last.max(entry.sequence()));
         }
-        self.take(slot)
+        let spent = self.take(slot);
+        Some(Reclaimed { expired_at, spent })
     }
 
     /// Puts an entry that was read from disk in its place, unless a newer one is there. `None` if one is, or if the
@@ -444,12 +459,13 @@ struct Decider<'a> {
     slot: Option<Slot>,
     /// What is visible of it.
     entry: Option<&'a Entry>,
-    last_removed: Sequence,
+    /// What an answer shows that says that the key is not there.
+    gone_since: Sequence,
 }
 
 impl Decider<'_> {
     fn answer(self, outcome: Outcome, spent: Option<Entry>) -> Decision {
-        let observed = self.entry.map_or(self.last_removed, Entry::sequence);
+        let observed = self.entry.map_or(self.gone_since, Entry::sequence);
         Decision {
             outcome,
             mutation: None,

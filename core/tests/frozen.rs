@@ -33,7 +33,9 @@ fn evict(table: &mut Table, number: u64, key: &str) -> Option<Entry> {
 
 fn expire(table: &mut Table, key: &str, now: u64) -> Option<Entry> {
     let slot = slot_of(table, key).expect("it is there");
-    table.expire(slot, now)
+    table
+        .expire(slot, now)
+        .and_then(|reclaimed| reclaimed.spent)
 }
 
 /// What is left of a walk, sorted: entries as `key=value@sequence`, removals as `key-@sequence`.

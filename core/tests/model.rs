@@ -28,6 +28,8 @@ struct History {
     now: u64,
     last: u64,
     last_removed: u64,
+    /// The last change whose key is gone, reclaimed ones included.
+    last_gone: u64,
     /// The sequences each key had, the newest last.
     sequences: BTreeMap<&'static str, Vec<Sequence>>,
     log: Vec<Record>,
@@ -53,6 +55,7 @@ impl History {
             now: 1_000,
             last: 0,
             last_removed: 0,
+            last_gone: 0,
             sequences: BTreeMap::new(),
             log: Vec::new(),
             freeze: None,
@@ -402,7 +405,9 @@ impl History {
         match (mutation, forecast.1) {
             (Some(mutation), Some(change)) => self.apply(key, mutation, change, Cause::Client),
             _ => {
-                let wanted = present.map_or(self.last_removed, |(_, number)| number);
+                let expired = self.map.get(key).map_or(0, |held| held.sequence);
+                let absent = self.last_gone.max(expired);
+                let wanted = present.map_or(absent, |(_, number)| number);
                 assert_eq!(
                     observed.get(),
                     wanted,
@@ -461,6 +466,7 @@ impl History {
                 assert_eq!((expires_at, key_at(&self.table, slot)), (None, None));
                 self.map.remove(key);
                 self.last_removed = number;
+                self.last_gone = number;
                 if self.keeps {
                     self.removals.push((key.to_owned(), number));
                 }
@@ -501,9 +507,12 @@ impl History {
         let key = key_at(&self.table, slot).filter(|key| !self.map[key].is_visible(self.now));
         let is_kept = key.as_deref().is_some_and(|key| self.is_kept(key));
         let reclaimed = self.table.expire(slot, self.now);
-        assert_eq!(reclaimed.is_some(), key.is_some() && !is_kept);
-        if let Some(key) = key {
-            self.map.remove(&key);
+        assert_eq!(reclaimed.is_some(), key.is_some(), "it is reclaimed or not");
+        if let Some((key, reclaimed)) = key.zip(reclaimed) {
+            let held = self.map.remove(&key).expect("it was there");
+            assert_eq!(Some(reclaimed.expired_at), held.expires_at);
+            assert_eq!(reclaimed.spent.is_some(), !is_kept);
+            self.last_gone = self.last_gone.max(held.sequence);
         }
     }
 
@@ -648,7 +657,7 @@ impl History {
         );
         assert_eq!(stats.frozen_bytes > 0, self.freeze.is_some());
         assert_eq!(self.table.is_frozen(), self.freeze.is_some());
-        assert_eq!(self.table.last_removed().get(), self.last_removed);
+        assert_eq!(self.table.last_removed().get(), self.last_gone);
         let removals: usize = self.removals.iter().map(|(key, _)| 24 + key.len()).sum();
         assert!(stats.tombstone_bytes >= removals);
         assert!(self.keeps || stats.tombstone_bytes == 0);

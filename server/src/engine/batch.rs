@@ -141,17 +141,11 @@ impl Lane {
         } = operation;
         let change = match kind {
             BatchKind::Get => {
-                return match self.get(&key) {
-                    Ok(reply) => {
-                        let shown = reply.wait_for.unwrap_or(Sequence::ZERO);
-                        (BatchResult::Got(reply.value), shown)
-                    }
-                    Err(error) => {
-                        let refused =
-                            WriteError::Refused(super::Refusal::NotServing(error.readiness));
-                        (BatchResult::Failed(refused), Sequence::ZERO)
-                    }
-                };
+                // Not `get`: what the answer waits for is the batch's to say, not the store's.
+                let shared = &*self.shared;
+                let place = shared.partitions.place(&key);
+                let (document, shown) = shared.read_shown(&key, place, self.now());
+                return (BatchResult::Got(document), shown);
             }
             BatchKind::Put { value, ttl } => Change::Put { value, ttl },
             BatchKind::Patch { kind, patch, ttl } => Change::Patch { kind, patch, ttl },

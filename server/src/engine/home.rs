@@ -148,24 +148,23 @@ impl Lane {
         let mut spent: Vec<Entry> = Vec::new();
         for partition in partitions.homed_at(self.index) {
             while partitions.next_due(partition) <= now {
+                let (mut expired, mut lag) = (0, 0);
                 let more = partitions.with(partition, |table| {
                     let (store, wheel) = (&mut table.partition, &mut table.wheel);
                     let more = wheel.expire(now, EXPIRE_BATCH, |slot| {
-                        if let Some(entry) = store.expire(Slot::new(slot), now) {
-                            spent.push(entry);
+                        if let Some(reclaimed) = store.expire(Slot::new(slot), now) {
+                            expired += 1;
+                            lag = lag.max(now.saturating_sub(reclaimed.expired_at));
+                            spent.extend(reclaimed.spent);
                         }
                     });
                     partitions.publish_due(partition, table);
                     more
                 });
+                spent.clear();
                 let counters = &self.shared.counters;
-                counters
-                    .expired
-                    .fetch_add(spent.len() as u64, Ordering::Relaxed);
-                for entry in spent.drain(..) {
-                    let lag = now.saturating_sub(entry.expires_at().unwrap_or(now));
-                    counters.expiry_lag_max_ms.fetch_max(lag, Ordering::Relaxed);
-                }
+                counters.expired.fetch_add(expired, Ordering::Relaxed);
+                counters.expiry_lag_max_ms.fetch_max(lag, Ordering::Relaxed);
                 if started.elapsed() >= slice {
                     return true;
                 }

@@ -104,12 +104,7 @@ impl Lane {
             });
         }
         // What is not durable must not be shown: a crash could take back what somebody has seen.
-        let (value, shown) = shared.partitions.with(place.partition, |table| {
-            match table.partition.get(key, place.hash, now) {
-                Some(entry) => (Some(Document::of(entry)), entry.sequence()),
-                None => (None, table.partition.last_removed()),
-            }
-        });
+        let (value, shown) = shared.read_shown(key, place, now);
         Ok(Reply {
             value,
             wait_for: shared.wait_for(shown, Durability::Default),
@@ -186,6 +181,21 @@ impl Shared {
     pub(super) fn read(&self, key: &str, place: Place, now: u64) -> Option<Document> {
         self.partitions.with(place.partition, |table| {
             table.partition.get(key, place.hash, now).map(Document::of)
+        })
+    }
+
+    /// The document, and the last change that showing it, or saying that there is none, shows.
+    pub(super) fn read_shown(
+        &self,
+        key: &str,
+        place: Place,
+        now: u64,
+    ) -> (Option<Document>, Sequence) {
+        self.partitions.with(place.partition, |table| {
+            match table.partition.get(key, place.hash, now) {
+                Some(entry) => (Some(Document::of(entry)), entry.sequence()),
+                None => (None, table.partition.absent_since(key, place.hash)),
+            }
         })
     }
 }

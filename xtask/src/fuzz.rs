@@ -1,14 +1,17 @@
-//! Runs the crash simulation of the server over generated histories, in chunks, so that its progress is seen.
+//! Runs the crash simulation of the store over generated histories, on all cores, until something is found or enough was
+//! tried.
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::shell::{self, Failure};
 
-/// Small enough for a line every few seconds, large enough that starting the test does not count.
-const CHUNK: u64 = 2_000;
 const CASES: u64 = 10_000;
+/// Seeds of two runs by the clock are so far apart for each second between them.
+const SEEDS_A_SECOND: u64 = 10_000;
+/// Where histories that failed are kept: every run of the tests repeats them.
+const REGRESSIONS: &str = "server/tests/simulation/regressions";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -16,104 +19,104 @@ pub(crate) struct Options {
     #[arg(long)]
     seed: Option<u64>,
     /// Number of cases [default: 10000]
-    #[arg(long, conflicts_with = "minutes", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, group = "amount", value_parser = clap::value_parser!(u64).range(1..))]
     cases: Option<u64>,
-    /// Go on for so long instead
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// Go on until so many kills and power cuts were simulated
+    #[arg(long, group = "amount", value_parser = clap::value_parser!(u64).range(1..))]
+    crashes: Option<u64>,
+    /// Go on for so long
+    #[arg(long, group = "amount", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     minutes: Option<u64>,
+    /// Optimise fully: takes long to build, and pays from some hundred thousand cases on
+    #[arg(long)]
+    release: bool,
 }
 
-/// How much there is to do.
-#[derive(Clone, Copy, Debug)]
-enum Amount {
-    Cases(u64),
-    Time(Duration),
+impl Options {
+    /// What the simulation is told: the first seed, and when to stop.
+    fn environment(&self, clock: u64) -> [(&'static str, u64); 2] {
+        let (amount, seed) = match (self.crashes, self.minutes) {
+            // Whoever gives it time wants to see cases that nobody has seen.
+            (_, Some(minutes)) => (
+                ("INFLIGHTKV_SIM_SECONDS", minutes * 60),
+                clock.wrapping_mul(SEEDS_A_SECOND),
+            ),
+            // The same cases give the same verdict on the same tree.
+            (Some(crashes), None) => (("INFLIGHTKV_SIM_CRASHES", crashes), 1),
+            (None, None) => (("INFLIGHTKV_SIM_CASES", self.cases.unwrap_or(CASES)), 1),
+        };
+        [("INFLIGHTKV_SIM_SEED", self.seed.unwrap_or(seed)), amount]
+    }
 }
 
 pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    let amount = match options.minutes {
-        Some(minutes) => Amount::Time(Duration::from_secs(minutes * 60)),
-        None => Amount::Cases(options.cases.unwrap_or(CASES)),
-    };
-    let seed = options.seed.unwrap_or_else(|| match amount {
-        // The same cases give the same verdict on the same tree.
-        Amount::Cases(_) => 1,
-        // Whoever gives it time wants to see cases that nobody has seen.
-        Amount::Time(_) => SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(1, |now| now.as_secs() * CHUNK),
-    });
+    let clock = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs());
     println!("building the simulation");
-    shell::run(simulation(root).arg("--no-run"))?;
-    println!("simulating from seed {seed}");
-    let start = Instant::now();
-    let mut done = 0;
-    while let Some(cases) = next_chunk(amount, done, start.elapsed()) {
-        let first = seed.wrapping_add(done);
-        let mut chunk = simulation(root);
-        chunk.args(["--quiet", "--", "--nocapture"]);
-        chunk
-            .env("INFLIGHTKV_SIM_SEED", first.to_string())
-            .env("INFLIGHTKV_SIM_CASES", cases.to_string());
-        shell::run(&mut chunk).map_err(|Failure(why)| {
-            let again = format!("cargo xtask fuzz --seed {first} --cases {cases}");
-            Failure(format!(
-                "{why}; a case with a seed from {first} on failed, to be repeated by `{again}`"
-            ))
-        })?;
-        done += cases;
-        println!("{}", progress(amount, done, start.elapsed()));
-    }
-    Ok(())
+    shell::run(simulation(root, options).arg("--no-run"))?;
+    let environment = options.environment(clock);
+    println!("simulating from seed {}", environment[0].1);
+    let mut simulation = simulation(root, options);
+    simulation
+        .args(["--quiet", "--", "--nocapture", "--exact", TEST])
+        .env("INFLIGHTKV_SIM_SAVE", root.join(REGRESSIONS))
+        .env("RUST_BACKTRACE", "0")
+        .envs(environment.map(|(name, value)| (name, value.to_string())));
+    shell::run(&mut simulation)
+        .map_err(|_| Failure("a simulated history failed: see above".to_owned()))
 }
 
-/// The simulation knows neither HTTP nor a command line, so the server is built without them.
-fn simulation(root: &Path) -> Command {
+const TEST: &str = "no_crash_takes_what_was_said_to_be_durable_and_nothing_is_invented";
+
+/// Of the whole workspace, so that what the tests were built with serves here as well.
+fn simulation(root: &Path, options: &Options) -> Command {
     let mut command = shell::cargo(root);
-    command.args([
-        "test",
-        "--release",
-        "--package",
-        "inflightkv-server",
-        "--no-default-features",
-    ]);
-    command.args(["--test", "simulation"]);
+    command.args(["test", "--workspace", "--test", "simulation"]);
+    if options.release {
+        command.arg("--release");
+    }
     command
-}
-
-fn next_chunk(amount: Amount, done: u64, elapsed: Duration) -> Option<u64> {
-    match amount {
-        Amount::Cases(cases) if done < cases => Some(CHUNK.min(cases - done)),
-        Amount::Time(time) if elapsed < time => Some(CHUNK),
-        _ => None,
-    }
-}
-
-fn progress(amount: Amount, done: u64, elapsed: Duration) -> String {
-    let seconds = elapsed.as_secs();
-    match amount {
-        Amount::Cases(cases) => format!("{done} of {cases} cases passed, {seconds} s"),
-        Amount::Time(time) => format!("{done} cases passed, {seconds} of {} s", time.as_secs()),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser;
 
-    #[test]
-    fn chunks_add_up_to_the_cases_asked_for() {
-        let mut done = 0;
-        while let Some(cases) = next_chunk(Amount::Cases(4_500), done, Duration::ZERO) {
-            done += cases;
-        }
-        assert_eq!(done, 4_500);
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn environment(arguments: &[&str]) -> Option<[(&'static str, u64); 2]> {
+        let arguments = std::iter::once("fuzz").chain(arguments.iter().copied());
+        let cli = Cli::try_parse_from(arguments).ok()?;
+        Some(cli.options.environment(7))
     }
 
     #[test]
-    fn time_ends_after_the_chunk_in_which_it_is_over() {
-        let amount = Amount::Time(Duration::from_secs(60));
-        assert!(next_chunk(amount, 0, Duration::from_secs(59)).is_some());
-        assert!(next_chunk(amount, 0, Duration::from_secs(60)).is_none());
+    fn the_simulation_is_told_what_was_asked_for() {
+        let told = |seed, amount, value| Some([("INFLIGHTKV_SIM_SEED", seed), (amount, value)]);
+        assert_eq!(environment(&[]), told(1, "INFLIGHTKV_SIM_CASES", 10_000));
+        assert_eq!(
+            environment(&["--cases", "5", "--seed", "3"]),
+            told(3, "INFLIGHTKV_SIM_CASES", 5)
+        );
+        assert_eq!(
+            environment(&["--crashes", "9"]),
+            told(1, "INFLIGHTKV_SIM_CRASHES", 9)
+        );
+        assert_eq!(
+            environment(&["--minutes", "2"]),
+            told(70_000, "INFLIGHTKV_SIM_SECONDS", 120)
+        );
+    }
+
+    #[test]
+    fn there_is_one_way_to_say_when_to_stop() {
+        assert_eq!(environment(&["--cases", "5", "--minutes", "2"]), None);
+        assert_eq!(environment(&["--cases", "0"]), None);
     }
 }

@@ -3,10 +3,19 @@
 //! For deterministic simulations, and for embedders who schedule everything themselves. A store is either driven or
 //! has its threads started, not both.
 
-use super::{Engine, HomeTurn, STOPPING, checkpoint};
+use super::{Engine, HomeTurn, RecoverError, STOPPING, checkpoint};
 use inflightkv_wal::{Rest, ShutdownError, Upkeep, UpkeepError, Writer};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+/// Recovers a store as [`Engine::recover`] does, on this thread alone: the same disk gives the same calls in the same
+/// order.
+///
+/// # Errors
+/// See [`RecoverError`].
+pub fn recover(engine: &Engine) -> Result<(), RecoverError> {
+    engine.recover_with(0)
+}
 
 /// The log's writer and the checkpointer of one store.
 pub struct Driver {

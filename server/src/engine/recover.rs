@@ -156,6 +156,11 @@ impl Engine {
     /// # Errors
     /// See [`RecoverError`]. The store then stays closed and the disk as it was.
     pub fn recover(&self) -> Result<(), RecoverError> {
+        self.recover_with(self.shared.options.lanes)
+    }
+
+    /// Recovers with so many threads beside this one; with none, everything happens in the same order every time.
+    pub(super) fn recover_with(&self, helpers: usize) -> Result<(), RecoverError> {
         let shared = &*self.shared;
         let now = shared.options.clock.now();
         let Some(persistence) = &shared.options.persistence else {
@@ -166,7 +171,7 @@ impl Engine {
             shared.serve();
             return Ok(());
         };
-        let recovered = recover(shared, persistence, now);
+        let recovered = recover(shared, persistence, now, helpers);
         if let Err(error) = &recovered {
             shared.fail(error.to_string());
         }
@@ -194,6 +199,7 @@ fn recover(
     shared: &Shared,
     persistence: &Persistence,
     now: u64,
+    helpers: usize,
 ) -> Result<RecoveryReport, RecoverError> {
     let storage = &*persistence.disk.snapshots;
     let swept = chain::sweep(storage)?;
@@ -210,13 +216,13 @@ fn recover(
     let codecs = wal_codecs();
     let scan = wal::scan(&persistence.disk.wal, &codecs, persistence.recovery, known)?;
     let store_id = known.or(scan.store_id());
-    let loaded = load_snapshot(shared, persistence, store_id, &scan)?;
+    let loaded = load_snapshot(shared, persistence, store_id, &scan, helpers)?;
     let cut = loaded
         .as_ref()
         .map_or(0, |manifests| manifests.last().map_or(0, |tip| tip.cut));
 
     shared.recovery.replaying.store(true, Ordering::Relaxed);
-    let outcome = replay(shared, &scan, Lsn::new(cut))?;
+    let outcome = replay(shared, &scan, Lsn::new(cut), helpers)?;
     if let Some(torn) = &outcome.cut {
         tracing::info!(file = %torn.file, offset = torn.offset, bytes = torn.bytes, "cut a torn tail off the log: it was never acknowledged as durable");
     }
@@ -280,6 +286,7 @@ fn load_snapshot(
     persistence: &Persistence,
     store_id: Option<StoreId>,
     scan: &wal::Scan,
+    helpers: usize,
 ) -> Result<Option<Vec<Manifest>>, RecoverError> {
     let storage = &*persistence.disk.snapshots;
     let reaches_back_to = scan.reaches_back_to();
@@ -313,7 +320,7 @@ fn load_snapshot(
             .recovery
             .total_bytes
             .store(bytes + scan.bytes_above(cut), Ordering::Relaxed);
-        match load_chain(shared, storage, &chain.manifests) {
+        match load_chain(shared, storage, &chain.manifests, helpers) {
             Ok(()) => return Ok(Some(chain.manifests)),
             Err(LoadError::Stopped) => return Err(RecoverError::Stopped),
             Err(LoadError::Damaged(damage)) => {
@@ -348,6 +355,7 @@ fn load_chain(
     shared: &Shared,
     storage: &dyn snapshot::Storage,
     manifests: &[Manifest],
+    helpers: usize,
 ) -> Result<(), LoadError> {
     for manifest in manifests {
         let next = AtomicUsize::new(0);
@@ -382,7 +390,7 @@ fn load_chain(
             }
         };
         let results: Vec<_> = thread::scope(|scope| {
-            let helpers: Vec<_> = (1..shared.options.lanes.min(manifest.parts.len()))
+            let helpers: Vec<_> = (1..helpers.min(manifest.parts.len()))
                 .map(|_| scope.spawn(work))
                 .collect();
             let mut results = vec![work()];
@@ -459,9 +467,53 @@ impl Drop for Loader<'_> {
 
 /// Replays the log above `above`: one thread reads and verifies, one a lane applies, each a range of partitions, so
 /// that the records of a key stay in order.
-fn replay(shared: &Shared, scan: &wal::Scan, above: Lsn) -> Result<wal::Outcome, RecoverError> {
+fn replay(
+    shared: &Shared,
+    scan: &wal::Scan,
+    above: Lsn,
+    helpers: usize,
+) -> Result<wal::Outcome, RecoverError> {
+    let result = if helpers == 0 {
+        replay_alone(shared, scan, above)
+    } else {
+        replay_together(shared, scan, above)
+    };
+    match result {
+        Err(wal::RecoveryError::Stopped { .. }) => Err(RecoverError::Stopped),
+        other => Ok(other?),
+    }
+}
+
+fn replay_alone(
+    shared: &Shared,
+    scan: &wal::Scan,
+    above: Lsn,
+) -> Result<wal::Outcome, wal::RecoveryError> {
+    let mut loader = Loader::new(shared);
+    scan.replay(above, |record| {
+        match record.op {
+            Op::Delete => loader.remove(record.key, sequence(record.lsn)),
+            Op::Put => loader.insert(LoadedEntry {
+                key: record.key,
+                value: record.value,
+                media_type: record.media_type,
+                crc: record.value_crc,
+                version: record.version,
+                sequence: sequence(record.lsn),
+                expires_at: record.expires_at,
+            }),
+        }
+        shared.recovery.flow()
+    })
+}
+
+fn replay_together(
+    shared: &Shared,
+    scan: &wal::Scan,
+    above: Lsn,
+) -> Result<wal::Outcome, wal::RecoveryError> {
     let workers = shared.options.lanes;
-    let result = thread::scope(|scope| {
+    thread::scope(|scope| {
         let mut lanes: Vec<(SyncSender<Batch>, Batch)> = Vec::with_capacity(workers);
         for _ in 0..workers {
             let (sender, receiver) = sync_channel(BATCHES_WAITING);
@@ -488,11 +540,7 @@ fn replay(shared: &Shared, scan: &wal::Scan, above: Lsn) -> Result<wal::Outcome,
             let _ = sender.send(batch);
         }
         result
-    });
-    match result {
-        Err(wal::RecoveryError::Stopped { .. }) => Err(RecoverError::Stopped),
-        other => Ok(other?),
-    }
+    })
 }
 
 fn apply_batches(shared: &Shared, batches: &Receiver<Batch>) {

@@ -912,6 +912,7 @@ impl World {
             depth_max: DEPTH_MAX,
             clock: self.clock.clone(),
             persistence: Some(persistence),
+            ..Options::default()
         }
     }
 

@@ -3,12 +3,17 @@
 mod support;
 
 use inflightkv_wal::{Lsn, RecoveryMode, Refusal, scan};
-use support::{Change, Disk, STORE, fresh, recover, resume, small};
+use support::{Change, Disk, STORE, codecs, fresh, recover, resume, small};
 
 fn is_there(disk: &Disk) -> bool {
-    !scan(&disk.storage(), RecoveryMode::Strict, Some(STORE))
-        .expect("nothing is damaged")
-        .is_empty()
+    !scan(
+        &disk.storage(),
+        &codecs(),
+        RecoveryMode::Strict,
+        Some(STORE),
+    )
+    .expect("nothing is damaged")
+    .is_empty()
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::history::{History, Step};
 use super::strategy;
-use super::world::{Tally, World, Wrong};
+use super::tally::{Tally, Wrong};
+use super::world::World;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use std::cell::{Cell, RefCell};

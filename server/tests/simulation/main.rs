@@ -8,15 +8,18 @@
 //!
 //! # Reading order
 //! `history` (what can happen), `strategy` (how often), `disk` and `faults` (the machine), `model` (what must come of it),
-//! `world` (one history, run), `cases` (many).
+//! `world`, `clients`, `restart` (one history, run), `cases` (many).
 #![forbid(unsafe_code)]
 
 mod cases;
+mod clients;
 mod disk;
 mod faults;
 mod history;
 mod model;
+mod restart;
 mod strategy;
+mod tally;
 mod world;
 
 use cases::Plan;

@@ -64,6 +64,9 @@ pub struct PatchLimits {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PatchError {
+    /// The stored value does not have the checksum that it was stored with.
+    #[error("the stored value does not have the checksum that it was stored with")]
+    Damaged,
     /// The patch as a whole is not of its kind, whatever it would be applied to.
     #[error("the patch cannot be read: {reason}")]
     Unreadable {

@@ -568,6 +568,13 @@ impl Decider<'_> {
             PatchExpiry::Clear => None,
             PatchExpiry::At(instant) => Some(instant),
         };
+        if self
+            .entry
+            .is_some_and(|entry| crc32fast::hash(entry.value()) != entry.crc())
+        {
+            // A result would have a new checksum, and nobody would ever know.
+            return self.answer(Outcome::PatchFailed(PatchError::Damaged), stale);
+        }
         let value = match merge::patched(kind, stored, document, &limits) {
             Ok(value) => Bytes::from(value.into_boxed_slice()),
             Err(error) => return self.answer(Outcome::PatchFailed(error), stale),

@@ -28,6 +28,8 @@ pub mod http;
 pub mod observe;
 #[cfg(feature = "http")]
 pub mod runtime;
+#[cfg(feature = "http")]
+pub mod trust;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

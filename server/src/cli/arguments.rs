@@ -5,6 +5,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use std::ffi::OsString;
 
 use crate::config::settings::{Fallback, Kind, SETTINGS, Setting};
+use crate::trust::Role;
 
 const ABOUT: &str =
     "An in-memory JSON key-value store with versions behind HTTP, durable when given a directory";
@@ -46,6 +47,8 @@ pub(crate) fn command() -> Command {
         .subcommand(inspect())
         .subcommand(check_rules())
         .subcommand(backup())
+        .subcommand(token())
+        .subcommand(audit())
         .subcommand(get())
         .subcommand(put())
         .subcommand(patch())
@@ -149,6 +152,68 @@ fn check_rules() -> Command {
                 .value_parser(ValueParser::path_buf())
                 .value_hint(ValueHint::FilePath)
                 .help("A line of JSON a document, with key and value (`-`: standard input)"),
+        )
+}
+
+fn token() -> Command {
+    let roles = Role::ALL.map(Role::name);
+    Command::new("token")
+        .about("Make tokens for the file of --auth")
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("new")
+                .about("Print a new token, once, and the table with its hash that makes a server accept it")
+                .arg(
+                    Arg::new("name")
+                        .long("name")
+                        .value_name("NAME")
+                        .required(true)
+                        .help("What logs call it"),
+                )
+                .arg(
+                    Arg::new("role")
+                        .long("role")
+                        .value_name("ROLE")
+                        .required(true)
+                        .value_parser(PossibleValuesParser::new(roles))
+                        .help("What it may do; each role includes the ones before it"),
+                )
+                .arg(
+                    Arg::new("prefix")
+                        .long("prefix")
+                        .value_name("TEXT")
+                        .action(ArgAction::Append)
+                        .help("Keys it may touch, those that begin with this; may be given again; without: all"),
+                )
+                .arg(
+                    Arg::new("expires")
+                        .long("expires")
+                        .value_name("INSTANT")
+                        .help("When it ends, such as 2027-01-01T00:00:00Z"),
+                ),
+        )
+}
+
+fn audit() -> Command {
+    Command::new("audit")
+        .about("Work with the file of --audit-log")
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("verify")
+                .about("Verify that no line was changed, taken out, put in or cut off")
+                .after_help(
+                    "Exit code 0: all lines are sound. 1: the first one that is not is named.",
+                )
+                .arg(
+                    Arg::new("file")
+                        .value_name("FILE")
+                        .required(true)
+                        .value_parser(ValueParser::path_buf())
+                        .value_hint(ValueHint::FilePath)
+                        .help(
+                            "The log; the file beside it that ends with .head says where it ends",
+                        ),
+                ),
         )
 }
 
@@ -320,6 +385,16 @@ fn client(command: Command) -> Command {
                 .long("url")
                 .value_name("URL")
                 .help("Where the server is [default: http://127.0.0.1:8080, env: INFLIGHTKV_URL]"),
+        )
+        .arg(
+            Arg::new("token-file")
+                .long("token-file")
+                .value_name("FILE")
+                .value_parser(ValueParser::path_buf())
+                .value_hint(ValueHint::FilePath)
+                .help(
+                    "A file that holds the token to send [env: INFLIGHTKV_TOKEN, the token itself]",
+                ),
         )
         .arg(
             Arg::new("timeout")

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, BufRead, IsTerminal, Read, Write};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ArgMatches;
@@ -216,7 +217,32 @@ pub(crate) fn connect(matches: &ArgMatches) -> Result<Connection, Failure> {
                  1500ms, 90s or 15m"
             ))
         })?;
-    Ok(Connection::new(url, timeout))
+    Ok(Connection::new(url, timeout, token(matches)?))
+}
+
+/// The token that the arguments or the environment name. No message ever shows it.
+fn token(matches: &ArgMatches) -> Result<Option<String>, Failure> {
+    let (place, token) = match matches.get_one::<PathBuf>("token-file") {
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                Failure::Usage(format!("flag --token-file: {name} cannot be read: {error}"))
+            })?;
+            (name, text.trim().to_owned())
+        }
+        None => match env::var("INFLIGHTKV_TOKEN") {
+            Ok(token) if !token.is_empty() => {
+                ("environment variable INFLIGHTKV_TOKEN".to_owned(), token)
+            }
+            _ => return Ok(None),
+        },
+    };
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Failure::Usage(format!(
+            "{place}: found what is no token; expected one as `inflightkv token new` prints it"
+        )));
+    }
+    Ok(Some(token))
 }
 
 /// Sends a request; an answer that is not a success is a failure with the server's own words.

@@ -84,7 +84,18 @@ pub(crate) struct Request<'a> {
 pub(crate) struct Connection {
     url: Url,
     timeout: Duration,
+    /// Sent with every request.
+    token: Option<Token>,
     stream: Option<BufReader<TcpStream>>,
+}
+
+/// A token, which no message shows.
+struct Token(String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
 }
 
 /// Status and headers of an answer; the body is read from it.
@@ -96,10 +107,11 @@ pub(crate) struct Response<'a> {
 }
 
 impl Connection {
-    pub(crate) fn new(url: Url, timeout: Duration) -> Self {
+    pub(crate) fn new(url: Url, timeout: Duration, token: Option<String>) -> Self {
         Connection {
             url,
             timeout,
+            token: token.map(Token),
             stream: None,
         }
     }
@@ -137,6 +149,10 @@ impl Connection {
             request.target,
             env!("CARGO_PKG_VERSION")
         );
+        if let Some(Token(token)) = &self.token {
+            write!(head, "Authorization: Bearer {token}\r\n")
+                .expect("a string takes whatever is written");
+        }
         for (name, value) in request.headers {
             write!(head, "{name}: {value}\r\n").expect("a string takes whatever is written");
         }

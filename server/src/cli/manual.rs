@@ -12,6 +12,9 @@ An unknown variable with that prefix is an error.
 .TP
 INFLIGHTKV_URL
 where the client subcommands find the server
+.TP
+INFLIGHTKV_TOKEN
+the token that the client subcommands send; \-\-token\-file comes before it
 .SH FILES
 .TP
 DIR/LOCK

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 success, 1 failure or damage, 2 wrong usage or configuration. An error is one line on standard error.
 
+mod access;
 mod arguments;
 mod backup;
 mod bulk;
@@ -86,6 +87,14 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("check", matches)) => data_dir::check(matches),
         Some(("repair", matches)) => repair::run(matches),
         Some(("inspect", matches)) => inspect::run(matches),
+        Some(("token", matches)) => match matches.subcommand() {
+            Some((_, matches)) => access::new_token(matches),
+            None => unreachable!("a subcommand is required"),
+        },
+        Some(("audit", matches)) => match matches.subcommand() {
+            Some((_, matches)) => access::verify_audit(matches),
+            None => unreachable!("a subcommand is required"),
+        },
         Some(("check-rules", matches)) => rules::check_rules(matches),
         Some(("backup", matches)) => backup::run(matches),
         Some(("get", matches)) => client::get(matches),

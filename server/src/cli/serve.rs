@@ -7,12 +7,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::logging::{self, Log};
 use super::progress::Console;
-use super::{Failure, arguments, load, rules};
+use super::{Failure, access, arguments, load, rules};
 use crate::config::{self, Config, Live, Persistence, Recovery, WalCompress, WalSync};
 use crate::engine::{self, Disk, Engine};
 use crate::http;
 use crate::observe::RequestLog;
 use crate::runtime::server::{self, Observer, ServerOptions};
+use crate::trust::{Access, Audit, Event, Tokens};
 
 /// Files that the server has open itself, at most: listeners, event loops, log and snapshots.
 const FILES_BESIDE: u64 = 128;
@@ -21,6 +22,7 @@ const FILES_BESIDE: u64 = 128;
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (effective, config) = load(matches)?;
     let rules = rules(&config).map_err(Failure::Usage)?;
+    let tokens = tokens(&config).map_err(Failure::Usage)?;
     if config.check_only {
         return Ok(());
     }
@@ -31,13 +33,26 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         tracing::warn!("{notice}");
     }
     raise_the_limit_of_files(config.limits.connections_max);
+    let audit = config.audit_log.as_deref().map(Audit::open).transpose();
+    let audit = audit.map_err(|error| Failure::from_error(&error))?;
+    let access = Arc::new(Access::new(audit.clone()));
+    access.set_tokens(tokens);
     let mut options = options(config, &log)?;
     options.engine.rules = Arc::new(rules);
+    options.http.access = Arc::clone(&access);
     let flags = arguments::given_settings(matches);
-    let live = Live::new(effective, flags, Box::new(apply));
+    let live = Live::new(
+        effective,
+        flags,
+        Box::new(move |config, engine| apply(config, engine, &access)),
+    );
     options.http.configuration = Some(Arc::new(live));
     let observer: Arc<dyn Observer> = Arc::new(console);
-    server::run(options, &observer).map_err(|error| Failure::from_error(&error))
+    let ended = server::run(options, &observer).map_err(|error| Failure::from_error(&error));
+    if let Some(audit) = audit {
+        audit.close();
+    }
+    ended
 }
 
 /// Lets the process have as many files open as the system allows it. Every connection is one, and shells start their
@@ -63,12 +78,38 @@ fn raise_the_limit_of_files(connections_max: usize) {
 
 /// Has the running server do what `config` says, as far as its run-time settings go: those of the table with
 /// `runtime: true`. Checks come first, so that a configuration is taken whole or not at all.
-fn apply(config: &Config, engine: &Engine) -> Result<(), String> {
+fn apply(config: &Config, engine: &Engine, access: &Access) -> Result<(), String> {
+    let taken = take(config, engine, access);
+    if let Some(audit) = access.audit() {
+        let files = [&config.validation, &config.auth].into_iter().flatten();
+        let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
+        let mut details = vec![("files", files.join(", "))];
+        if let Err(error) = &taken {
+            details.push(("message", error.clone()));
+        }
+        audit.record(Event {
+            action: "reload",
+            success: taken.is_ok(),
+            details,
+            ..Event::default()
+        });
+    }
+    taken
+}
+
+fn take(config: &Config, engine: &Engine, access: &Access) -> Result<(), String> {
     let memory = memory(config.memory)?;
     let rules = rules(config)?;
+    let tokens = tokens(config)?;
     engine.set_memory(memory);
     engine.set_rules(rules);
+    engine.set_verify_reads(config.verify_reads);
+    access.set_tokens(tokens);
     Ok(())
+}
+
+fn tokens(config: &Config) -> Result<Option<Tokens>, String> {
+    config.auth.as_deref().map(access::read).transpose()
 }
 
 fn rules(config: &Config) -> Result<engine::Rules, String> {
@@ -99,6 +140,7 @@ fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
         engine: engine::Options {
             partitions: config.partitions,
             lanes: config.threads,
+            verify_reads: config.verify_reads,
             value_bytes_max: limits.value_bytes_max,
             memory: memory(config.memory).map_err(Failure::Usage)?,
             persistence,

@@ -123,6 +123,11 @@ pub(crate) struct Config {
     pub(crate) memory: Memory,
     /// A file of rules about keys and values.
     pub(crate) validation: Option<PathBuf>,
+    /// A file of tokens; `None`: everybody may do everything.
+    pub(crate) auth: Option<PathBuf>,
+    pub(crate) audit_log: Option<PathBuf>,
+    /// Values are verified whenever they are read from memory.
+    pub(crate) verify_reads: bool,
     pub(crate) limits: Limits,
     /// `None`: pretty on a terminal, else JSON.
     pub(crate) log_format: Option<LogFormat>,
@@ -235,6 +240,9 @@ impl Config {
             persistence: data_dir.map(|data_dir| Persistence::new(effective, data_dir)),
             memory: Memory::new(effective)?,
             validation: effective.path("validation"),
+            auth: effective.path("auth"),
+            audit_log: effective.path("audit-log"),
+            verify_reads: effective.switch("verify-reads"),
             limits: Limits::new(effective),
             log_format: effective.choice("log-format").map(|format| match format {
                 "pretty" => LogFormat::Pretty,
@@ -341,14 +349,17 @@ impl Limits {
 fn exposed_without_authentication(effective: &Effective) -> Result<(), ConfigError> {
     let address = effective.address("listen");
     // An IPv4 address spelt as an IPv6 one is what it maps to.
-    if address.ip().to_canonical().is_loopback() || effective.switch("insecure-no-auth") {
+    if address.ip().to_canonical().is_loopback()
+        || effective.path("auth").is_some()
+        || effective.switch("insecure-no-auth")
+    {
         return Ok(());
     }
     Err(ConfigError::new(
         &effective.row("listen").place,
         format!(
             "listen: found \"{address}\", which is not loopback, without authentication; expected a loopback address such \
-             as 127.0.0.1:{}, or --insecure-no-auth as well",
+             as 127.0.0.1:{}, or --auth FILE or --insecure-no-auth as well",
             address.port()
         ),
     ))

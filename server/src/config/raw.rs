@@ -14,7 +14,7 @@ use super::settings::{self, CONFIG, Setting, Value, Written};
 pub(crate) const VARIABLE_PREFIX: &str = "INFLIGHTKV_";
 
 /// Variables with the prefix that are not settings of the server: where the client subcommands find it.
-const OTHER_VARIABLES: [&str; 1] = ["INFLIGHTKV_URL"];
+const OTHER_VARIABLES: [&str; 2] = ["INFLIGHTKV_URL", "INFLIGHTKV_TOKEN"];
 
 /// Where a value was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

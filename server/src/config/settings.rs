@@ -478,6 +478,39 @@ pub(crate) const SETTINGS: &[Setting] = &[
                   rules in use stay. `inflightkv check-rules` tries one.",
     },
     Setting {
+        name: "auth",
+        section: Section::Trust,
+        kind: Kind::Path,
+        default: Fallback::Nothing("everybody who can connect may do everything"),
+        runtime: true,
+        placeholder: "FILE",
+        summary: "A TOML file of tokens, by their hashes, with roles and key prefixes; read again on SIGHUP",
+        details: "Requests then need `Authorization: Bearer TOKEN`; health and /openapi.json stay open. `inflightkv token new` \
+                  makes a token and its table.",
+    },
+    Setting {
+        name: "audit-log",
+        section: Section::Trust,
+        kind: Kind::Path,
+        default: Fallback::Nothing("no audit log is written"),
+        runtime: false,
+        placeholder: "FILE",
+        summary: "File of audit events: a line of JSON each, chained by hashes, never lost",
+        details: "While it cannot be written, what would be audited is refused with 503. `inflightkv audit verify` shows \
+                  whether a line was changed, taken out or cut off.",
+    },
+    Setting {
+        name: "verify-reads",
+        section: Section::Trust,
+        kind: Kind::Switch,
+        default: Fallback::Value("true"),
+        runtime: true,
+        placeholder: "BOOL",
+        summary: "Verify a value's checksum whenever it is read from memory",
+        details: "One that does not have the checksum it was stored with is answered 500 and never served. It costs about \
+                  a nanosecond for each dozen bytes.",
+    },
+    Setting {
         name: "log-format",
         section: Section::Logs,
         kind: Kind::Choice(&["pretty", "json", "ecs"]),

@@ -73,6 +73,9 @@ fn the_defaults_are_those_of_the_contract() {
             eviction: "none",
         },
         validation: None,
+        auth: None,
+        audit_log: None,
+        verify_reads: true,
         limits: Limits {
             key_bytes_max: 1_024,
             value_bytes_max: 1 << 20,

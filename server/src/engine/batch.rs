@@ -145,7 +145,11 @@ impl Lane {
                 let shared = &*self.shared;
                 let place = shared.partitions.place(&key);
                 let (document, shown) = shared.read_shown(&key, place, self.now());
-                return (BatchResult::Got(document), shown);
+                let result = match shared.verified(document) {
+                    Ok(document) => BatchResult::Got(document),
+                    Err(_) => BatchResult::Failed(WriteError::Damaged),
+                };
+                return (result, shown);
             }
             BatchKind::Put { value, ttl } => Change::Put { value, ttl },
             BatchKind::Patch { kind, patch, ttl } => Change::Patch { kind, patch, ttl },

@@ -36,7 +36,7 @@ pub use inflightkv_eviction::PolicyKind;
 pub use inflightkv_validation::{RuleFileError, RuleHits, Rules, Violation};
 pub use inflightkv_wal::{RecoveryMode, SyncMode};
 pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence, WalCompression};
-pub use read::{Document, Row, Scan, ScanError};
+pub use read::{Document, ReadError, Row, Scan, ScanError};
 pub use recover::{Progress, RecoverError, RecoveryReport};
 pub use stats::{DiskListing, PartitionReport, SegmentListing, SnapshotListing, Stats, WalStats};
 pub use write::{Change, Durability, Outcome, PatchTtl, PutTtl, Stored, Value, Write, WriteError};
@@ -167,6 +167,7 @@ pub(crate) struct Shared {
     recovery: Recovery,
     recovery_report: Mutex<Option<RecoveryReport>>,
     rules: RuleBook,
+    verify_reads: AtomicBool,
     counters: Counters,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     stopping: AtomicBool,
@@ -178,6 +179,7 @@ pub(crate) struct Counters {
     expired: AtomicU64,
     expiry_lag_max_ms: AtomicU64,
     patch_retries: AtomicU64,
+    damaged: AtomicU64,
 }
 
 impl fmt::Debug for Engine {
@@ -316,6 +318,7 @@ impl Engine {
             recovery: Recovery::new(),
             recovery_report: Mutex::default(),
             rules: RuleBook::new(Arc::clone(&options.rules)),
+            verify_reads: AtomicBool::new(options.verify_reads),
             counters: Counters::default(),
             threads: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -360,6 +363,11 @@ impl Engine {
     /// Changes the bound on the data's memory.
     pub fn set_memory(&self, memory: Memory) {
         *self.shared.memory.lock() = memory;
+    }
+
+    /// Verifies a value's checksum whenever it is read from memory, or does not.
+    pub fn set_verify_reads(&self, verify: bool) {
+        self.shared.verify_reads.store(verify, Ordering::Relaxed);
     }
 
     /// Starts the store's threads: the checkpointer, and the writer and the upkeep of a durable store's log.

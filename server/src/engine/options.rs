@@ -30,6 +30,8 @@ pub struct Options {
     pub depth_max: u32,
     /// How much memory the data may take, and what goes when it is full; may change while the store runs.
     pub memory: Memory,
+    /// Verify a value's checksum whenever it is read from memory; default true.
+    pub verify_reads: bool,
     /// What keys and values are held against; none by default. Replaced by [`Engine::set_rules`](super::Engine::set_rules).
     pub rules: Arc<Rules>,
     /// Where the time comes from.
@@ -46,6 +48,7 @@ impl Default for Options {
             value_bytes_max: 1 << 20,
             depth_max: 128,
             memory: Memory::default(),
+            verify_reads: true,
             rules: Arc::default(),
             clock: Arc::new(SystemClock::new()),
             persistence: None,

@@ -31,6 +31,11 @@ impl Document {
             .map(|expires_at| expires_at.saturating_sub(now))
     }
 
+    /// Whether the value is the one that was stored.
+    pub(super) fn is_sound(&self) -> bool {
+        crc32fast::hash(&self.value) == self.crc
+    }
+
     /// Under the partition's lock: a large value is shared, a small one copied.
     pub(super) fn of(entry: &Entry) -> Self {
         Self {
@@ -45,6 +50,18 @@ impl Document {
             crc: entry.crc(),
         }
     }
+}
+
+/// Why a document is not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The store does not serve.
+    #[error(transparent)]
+    NotServing(#[from] NotServing),
+    /// The value in memory does not have the checksum that it was stored with.
+    #[error("the value does not have the checksum that it was stored with")]
+    Damaged,
 }
 
 /// A slice of a scan.
@@ -73,6 +90,15 @@ pub struct Row<'a> {
     pub media_type: Option<&'a str>,
     /// The value.
     pub value: &'a [u8],
+    /// CRC-32 (IEEE) that the value was stored with.
+    pub crc: u32,
+}
+
+impl Row<'_> {
+    /// Whether the value is the one that was stored.
+    pub fn is_sound(&self) -> bool {
+        crc32fast::hash(self.value) == self.crc
+    }
 }
 
 /// Why a scan cannot go on.
@@ -91,22 +117,22 @@ impl Lane {
     /// The document of `key`, if it is there.
     ///
     /// # Errors
-    /// The store does not serve.
-    pub fn get(&self, key: &str) -> Result<Reply<Option<Document>>, NotServing> {
+    /// The store does not serve, or the value is damaged.
+    pub fn get(&self, key: &str) -> Result<Reply<Option<Document>>, ReadError> {
         let shared = &*self.shared;
         shared.check_serving()?;
         let place = shared.partitions.place(key);
         let now = self.now();
         if !shared.syncs_always() {
             return Ok(Reply {
-                value: shared.read(key, place, now),
+                value: shared.verified(shared.read(key, place, now))?,
                 wait_for: None,
             });
         }
         // What is not durable must not be shown: a crash could take back what somebody has seen.
         let (value, shown) = shared.read_shown(key, place, now);
         Ok(Reply {
-            value,
+            value: shared.verified(value)?,
             wait_for: shared.wait_for(shown, Durability::Default),
         })
     }
@@ -147,6 +173,7 @@ impl Lane {
                         expires_at: entry.expires_at(),
                         media_type: entry.media_type(),
                         value: entry.value(),
+                        crc: entry.crc(),
                     });
                     broke = flow.is_break();
                     flow
@@ -178,6 +205,21 @@ impl Lane {
 }
 
 impl Shared {
+    /// The document, if it is the one that was stored. Outside the lock: it takes a while for a large value.
+    pub(super) fn verified(
+        &self,
+        document: Option<Document>,
+    ) -> Result<Option<Document>, ReadError> {
+        if let Some(document) = &document
+            && self.verify_reads.load(Ordering::Relaxed)
+            && !document.is_sound()
+        {
+            self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+            return Err(ReadError::Damaged);
+        }
+        Ok(document)
+    }
+
     pub(super) fn read(&self, key: &str, place: Place, now: u64) -> Option<Document> {
         self.partitions.with(place.partition, |table| {
             table.partition.get(key, place.hash, now).map(Document::of)
@@ -197,5 +239,100 @@ impl Shared {
                 None => (None, table.partition.absent_since(key, place.hash)),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::write::{Change, Write, WriteError};
+    use super::super::{BatchKind, BatchOperation, BatchResult, Engine, Options, PatchTtl};
+    use super::*;
+    use inflightkv_core::{LoadedEntry, PatchKind};
+
+    /// A store in which the value of `bad` has changed since its checksum was taken.
+    fn damaged(value: &[u8]) -> Lane {
+        let engine = Engine::open(Options::default()).expect("a store");
+        engine.recover().expect("there is nothing to load");
+        let lane = engine.lane(0);
+        let place = lane.shared.partitions.place("bad");
+        lane.shared.partitions.with(place.partition, |table| {
+            let loaded = LoadedEntry {
+                key: "bad",
+                value,
+                media_type: None,
+                crc: crc32fast::hash(value) ^ 1,
+                version: 0,
+                sequence: Sequence::from_raw(1),
+                expires_at: None,
+            };
+            table
+                .partition
+                .load(place.hash, &loaded)
+                .expect("it is new");
+        });
+        lane
+    }
+
+    #[test]
+    fn a_damaged_value_is_served_by_nobody() {
+        for value in [
+            b"{\"a\":1}".to_vec(),
+            [b"\"", &[b'x'; 10_000][..], b"\""].concat(),
+        ] {
+            let lane = damaged(&value);
+            assert_eq!(lane.get("bad").map(|_| ()), Err(ReadError::Damaged));
+            let operation = BatchOperation {
+                key: "bad".to_owned(),
+                kind: BatchKind::Get,
+                conditions: super::super::OwnedConditions::default(),
+            };
+            let results = lane.batch(vec![operation], Durability::Default);
+            let results = results.expect("a batch of its own").value;
+            assert!(matches!(
+                results[0],
+                BatchResult::Failed(WriteError::Damaged)
+            ));
+            // A patch would give it a new checksum, and nobody would ever know.
+            let patch = Write {
+                key: "bad",
+                conditions: inflightkv_core::Conditions::default(),
+                change: Change::Patch {
+                    kind: PatchKind::Merge,
+                    patch: Bytes::from_static(b"{\"b\":2}"),
+                    ttl: PatchTtl::Keep,
+                },
+                durability: Durability::Default,
+                returning: true,
+            };
+            let patched = lane.write(patch);
+            assert!(
+                matches!(
+                    patched,
+                    Err(WriteError::Damaged)
+                        | Ok(Reply {
+                            value: super::super::Outcome::PatchFailed(
+                                inflightkv_core::PatchError::Damaged
+                            ),
+                            ..
+                        })
+                ),
+                "{patched:?}"
+            );
+            let sound = std::cell::Cell::new(true);
+            let scan = Scan {
+                prefix: "",
+                from: None,
+                examine_max: usize::MAX,
+            };
+            let mut visit = |row: Row<'_>| {
+                sound.set(row.is_sound());
+                ControlFlow::Continue(())
+            };
+            lane.scan(&scan, &mut visit).expect("a scan");
+            assert!(!sound.get());
+            assert!(lane.engine().stats().damaged_reads >= 2);
+            lane.engine().set_verify_reads(false);
+            assert!(lane.get("bad").is_ok());
+        }
     }
 }

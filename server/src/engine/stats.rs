@@ -36,6 +36,8 @@ pub struct Stats {
     pub wal: Option<WalStats>,
     /// What the last start found, of a durable store.
     pub recovery: Option<RecoveryReport>,
+    /// Reads of values that did not have the checksum they were stored with; none was served.
+    pub damaged_reads: u64,
     /// How often each rule about keys and values was broken.
     pub rules: Vec<RuleHits>,
 }
@@ -191,6 +193,7 @@ impl Engine {
             partitions,
             wal: log.map(wal_stats),
             recovery: shared.recovery_report.lock().clone(),
+            damaged_reads: shared.counters.damaged.load(Ordering::Relaxed),
             rules: self.rules().hits(),
         }
     }

@@ -169,6 +169,9 @@ pub enum WriteError {
         /// The operation, in a batch of which then nothing was done.
         index: Option<usize>,
     },
+    /// The value in memory does not have the checksum that it was stored with.
+    #[error("the value does not have the checksum that it was stored with")]
+    Damaged,
     /// The key changed faster than the result of a patch could be held against the rules.
     #[error("the key changes too fast for the result of a patch to be held against the rules")]
     Contended,
@@ -334,7 +337,9 @@ impl Lane {
                 .patch_retries
                 .fetch_add(u64::from(attempt > 0), Ordering::Relaxed);
             attempt += 1;
-            let base = shared.read(key, place, now);
+            let base = shared
+                .verified(shared.read(key, place, now))
+                .map_err(|_| WriteError::Damaged)?;
             let stored = base.as_ref().map(|base| &base.value[..]);
             let computed = merge::patched(kind, stored, document, &limits);
             if let Some(rules) = &rules {

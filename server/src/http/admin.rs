@@ -21,6 +21,8 @@ pub(crate) fn stats(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Faul
     query::parse(parts.uri.query(), &[], Unknown::Refuse)?;
     refuse_while_recovering(state)?;
     let mut document = super::stats::document(&state.lane.engine().stats());
+    let (unauthorized, forbidden) = state.settings.access.refusals();
+    document["access"] = json!({ "unauthorized": unauthorized, "forbidden": forbidden });
     document["http"] = traffic(&state.settings.traffic.totals());
     Ok(Answer::now(shown(StatusCode::OK, &document)))
 }

@@ -5,10 +5,11 @@ use super::body::{Body, Upload};
 use super::configuration;
 use super::context::Context as LoopState;
 use super::fault::Fault;
+use super::guard;
 use super::kv;
 use super::traffic::Surface;
 use super::v1;
-use crate::engine::{Outcome, Refusal, Sequence, WriteError};
+use crate::engine::{Outcome, ReadError, Refusal, Sequence, WriteError};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use std::fmt;
@@ -178,6 +179,14 @@ pub(crate) fn fault_of(outcome: Outcome) -> Fault {
     }
 }
 
+/// A document that is not read.
+pub(crate) fn read_fault(state: &LoopState, key: &str, error: ReadError) -> Fault {
+    match error {
+        ReadError::NotServing(refused) => Fault::NotServing(refused.readiness),
+        ReadError::Damaged => guard::damaged(state, key),
+    }
+}
+
 /// A write that was not done.
 pub(crate) fn fault_of_error(error: WriteError) -> Fault {
     match error {
@@ -186,6 +195,7 @@ pub(crate) fn fault_of_error(error: WriteError) -> Fault {
         WriteError::ValueTooLarge { max, .. } => Fault::TooLarge { what: "value", max },
         WriteError::Invalid { violation, index } => Fault::Invalid { violation, index },
         WriteError::Contended => Fault::Contended,
+        WriteError::Damaged => Fault::Damaged,
         error @ WriteError::Draft(_) => Fault::Internal {
             reason: error.to_string(),
         },

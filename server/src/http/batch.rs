@@ -8,6 +8,7 @@ use super::context::Context as LoopState;
 use super::digest;
 use super::etag;
 use super::fault::Fault;
+use super::guard::Caller;
 use super::json::push_number;
 use super::keys::push_value;
 use super::media::{self, BatchType};
@@ -16,6 +17,7 @@ use super::query::{self, Unknown};
 use super::traffic::Surface;
 use super::v1::{self, failure};
 use crate::engine::{BatchOperation, BatchResult, Document, Durability, Outcome};
+use crate::trust::Role;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -35,10 +37,16 @@ pub(crate) struct Pending {
     written: BatchType,
     durability: Durability,
     headers: HeaderMap,
+    caller: Caller,
 }
 
 /// `POST /v1/batch`
-pub(crate) fn post(state: &Rc<LoopState>, parts: Parts, body: Incoming) -> Result<Answer, Fault> {
+pub(crate) fn post(
+    state: &Rc<LoopState>,
+    parts: Parts,
+    body: Incoming,
+    caller: Caller,
+) -> Result<Answer, Fault> {
     let parameters = query::parse(parts.uri.query(), PARAMETERS, Unknown::Refuse)?;
     let headers = parts.headers;
     let written = media::batch(&headers)?;
@@ -53,6 +61,7 @@ pub(crate) fn post(state: &Rc<LoopState>, parts: Parts, body: Incoming) -> Resul
         written,
         durability: parameters.durability,
         headers,
+        caller,
     };
     Ok(Answer::Upload(upload, Some(Then::Batch(pending))))
 }
@@ -66,6 +75,18 @@ impl Pending {
                 BatchType::Json => operations::from_document(&body, state),
                 BatchType::Lines => operations::from_lines(&body, state),
             }
+        });
+        let operations = operations.and_then(|operations| {
+            // One that may not be done refuses them all, as one that is malformed does.
+            for operation in &operations {
+                let role = if operations::only_reads(operation) {
+                    Role::Read
+                } else {
+                    Role::Write
+                };
+                self.caller.check(state, role, Some(&operation.key))?;
+            }
+            Ok(operations)
         });
         let operations = match operations {
             Ok(operations) => operations,

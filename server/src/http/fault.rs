@@ -103,6 +103,14 @@ pub(crate) enum Fault {
     Snapshot(CheckpointError),
     #[error("{0}")]
     Setting(SettingError),
+    #[error("{}", if *presented { "the token or certificate is unknown, or has expired" } else { "this takes a token: Authorization: Bearer TOKEN" })]
+    Unauthorized { presented: bool },
+    #[error("this token or certificate does not allow it")]
+    Forbidden,
+    #[error("the audit log is behind, and nothing is done that it could not tell of")]
+    AuditBacklog,
+    #[error("the value does not have the checksum that it was stored with, so it is not served")]
+    Damaged,
     #[error("{reason}")]
     Internal { reason: String },
     #[error("the server has as many connections as it takes")]
@@ -138,6 +146,17 @@ impl Fault {
                 | Self::BodyBroken
                 | Self::TooManyConnections
         )
+    }
+
+    /// What a client is told to prove itself with (RFC 6750).
+    pub(crate) fn challenge(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthorized { presented: false } => Some(r#"Bearer realm="inflightkv""#),
+            Self::Unauthorized { presented: true } => {
+                Some(r#"Bearer realm="inflightkv", error="invalid_token""#)
+            }
+            _ => None,
+        }
     }
 
     /// Seconds after which to try again, when that can help.

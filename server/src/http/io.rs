@@ -8,6 +8,7 @@
 //! The socket is shared, so that a last answer can still be written after hyper gave up on a connection.
 
 use super::context::Context as LoopState;
+use super::guard::Peer;
 use crate::observe::Record;
 use bytes::Bytes;
 use hyper::rt::ReadBufCursor;
@@ -138,6 +139,14 @@ impl Link {
             untold: RefCell::default(),
             waker: RefCell::new(None),
         })
+    }
+
+    /// The other end.
+    pub(crate) fn peer(&self) -> Peer {
+        Peer {
+            address: self.socket.borrow().stream.peer_addr().ok(),
+            certificate: None,
+        }
     }
 
     pub(crate) fn phase(&self) -> Phase {

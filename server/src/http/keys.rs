@@ -5,12 +5,14 @@ use super::body::{Body, Cut, Source};
 use super::context::Context as LoopState;
 use super::etag;
 use super::fault::Fault;
+use super::guard;
 use super::json::{push_number, push_string};
 use super::media;
 use super::query::{self, Unknown};
 use super::traffic::Surface;
 use crate::engine::{Cursor, Row, Scan, ScanError};
 use crate::runtime::NotDurable;
+use crate::trust::Scope;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -34,7 +36,11 @@ const SLICES_MAX: usize = 8;
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// `/v1/keys`
-pub(crate) fn page(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Fault> {
+pub(crate) fn page(
+    state: &Rc<LoopState>,
+    parts: &Parts,
+    scope: Option<Scope>,
+) -> Result<Answer, Fault> {
     let parameters = query::parse(parts.uri.query(), PARAMETERS, Unknown::Refuse)?;
     let cursor = match &parameters.cursor {
         Some(text) => Some(text.parse::<Cursor>().map_err(|_| Fault::Cursor)?),
@@ -49,6 +55,8 @@ pub(crate) fn page(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Fault
             prefix,
             cursor,
             parameters.limit,
+            scope,
+            values,
             move |row, out| {
                 push_row(out, row, values, now);
                 out.push(b'\n');
@@ -68,7 +76,7 @@ pub(crate) fn page(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Fault
     let limit = parameters.limit.unwrap_or(PAGE_KEYS);
     let state = state.clone();
     Ok(Answer::later(async move {
-        match collect(&state, &prefix, cursor, limit, values).await {
+        match collect(&state, &prefix, cursor, limit, values, scope.as_ref()).await {
             Ok(response) => response,
             Err(fault) => fail(Surface::V1, &fault),
         }
@@ -82,12 +90,21 @@ async fn collect(
     mut from: Option<Cursor>,
     limit: usize,
     values: bool,
+    scope: Option<&Scope>,
 ) -> Result<Response<Body>, Fault> {
     let now = state.lane.now();
     let mut out = br#"{"keys":["#.to_vec();
     let mut keys = 0;
+    let mut damaged = None;
     let next = loop {
         let mut visit = |row: Row<'_>| {
+            if scope.is_some_and(|scope| !scope.covers(row.key)) {
+                return ControlFlow::Continue(());
+            }
+            if values && !row.is_sound() {
+                damaged = Some(row.key.to_owned());
+                return ControlFlow::Break(());
+            }
             if keys > 0 {
                 out.push(b',');
             }
@@ -106,6 +123,9 @@ async fn collect(
             examine_max: SLICE_ENTRIES,
         };
         let next = state.lane.scan(&scan, &mut visit).map_err(scan_fault)?;
+        if let Some(key) = damaged {
+            return Err(guard::damaged(state, &key));
+        }
         if next.is_none() || keys == limit || out.len() >= state.settings.batch_bytes_max {
             break next;
         }
@@ -180,6 +200,11 @@ pub(crate) struct KeyStream<F> {
     /// Rows that may still be sent.
     left: usize,
     ended: bool,
+    /// The keys that may be shown; `None`: all.
+    scope: Option<Scope>,
+    /// Values are shown, so they have to be sound.
+    values: bool,
+    damaged: bool,
     render: F,
     piece: Vec<u8>,
     durable: Option<Durable>,
@@ -200,6 +225,8 @@ impl<F: FnMut(&Row<'_>, &mut Vec<u8>)> KeyStream<F> {
         prefix: String,
         from: Option<Cursor>,
         limit: Option<usize>,
+        scope: Option<Scope>,
+        values: bool,
         render: F,
     ) -> Self {
         let left = limit.unwrap_or(usize::MAX);
@@ -209,6 +236,9 @@ impl<F: FnMut(&Row<'_>, &mut Vec<u8>)> KeyStream<F> {
             from,
             left,
             ended: false,
+            scope,
+            values,
+            damaged: false,
             render,
             piece: Vec::new(),
             durable: None,
@@ -218,6 +248,9 @@ impl<F: FnMut(&Row<'_>, &mut Vec<u8>)> KeyStream<F> {
     /// Looks at the first entries, so that what refuses the scan is known before its answer begins.
     pub(crate) fn start(mut self) -> Result<Self, Fault> {
         self.slice().map_err(scan_fault)?;
+        if self.damaged {
+            return Err(Fault::Damaged);
+        }
         Ok(self)
     }
 
@@ -226,9 +259,20 @@ impl<F: FnMut(&Row<'_>, &mut Vec<u8>)> KeyStream<F> {
             render,
             piece,
             left,
+            scope,
+            values,
+            damaged,
             ..
         } = self;
+        let mut bad = None;
         let mut visit = |row: Row<'_>| {
+            if scope.as_ref().is_some_and(|scope| !scope.covers(row.key)) {
+                return ControlFlow::Continue(());
+            }
+            if *values && !row.is_sound() {
+                bad = Some(row.key.to_owned());
+                return ControlFlow::Break(());
+            }
             render(&row, piece);
             *left -= 1;
             if *left == 0 || piece.len() >= PIECE_BYTES {
@@ -243,6 +287,10 @@ impl<F: FnMut(&Row<'_>, &mut Vec<u8>)> KeyStream<F> {
             examine_max: SLICE_ENTRIES,
         };
         self.from = self.state.lane.scan(&scan, &mut visit)?;
+        if let Some(key) = bad {
+            *damaged = true;
+            guard::damaged(&self.state, &key);
+        }
         self.ended = self.from.is_none() || self.left == 0;
         Ok(())
     }
@@ -255,6 +303,9 @@ impl<F: FnMut(&Row<'_>, &mut Vec<u8>)> Source for KeyStream<F> {
             while !self.ended && self.piece.len() < PIECE_BYTES && slices < SLICES_MAX {
                 if let Err(error) = self.slice() {
                     return Poll::Ready(Some(Err(Cut(scan_fault(error).to_string()))));
+                }
+                if self.damaged {
+                    return Poll::Ready(Some(Err(Cut(Fault::Damaged.to_string()))));
                 }
                 slices += 1;
             }

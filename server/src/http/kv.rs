@@ -1,7 +1,8 @@
 //! The frozen surface `/kv`: requests to commands, outcomes to envelopes. Its status codes are chosen here.
 
 use super::answer::{
-    Answer, Applied, Then, fault_of, fault_of_error, recycle, refuse_early, respond, when_admitted,
+    Answer, Applied, Then, fault_of, fault_of_error, read_fault, recycle, refuse_early, respond,
+    when_admitted,
 };
 use super::body::{Body, Upload, UploadLimits};
 use super::context::Context as LoopState;
@@ -18,8 +19,11 @@ use crate::engine::{
     Change, Conditions, Durability, Outcome, PatchError, PatchKind, PatchTtl, PutTtl, Refusal,
     VersionCondition, Write,
 };
+use crate::trust::Scope;
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use hyper::body::Incoming;
@@ -90,7 +94,7 @@ fn get(state: &Rc<LoopState>, key: &Key, headers: HeaderMap) -> Result<Answer, F
     let reply = state
         .lane
         .get(key.as_str())
-        .map_err(|refused| Fault::NotServing(refused.readiness))?;
+        .map_err(|error| read_fault(state, key.as_str(), error))?;
     let response = match reply.value {
         None => failure(&Fault::NotFound),
         Some(document) => match &document.media_type {
@@ -228,15 +232,23 @@ fn write(
 }
 
 /// `/kv`: every key, a line each, as fast as the client reads.
-pub(crate) fn keys(state: &Rc<LoopState>) -> Result<Answer, Fault> {
+pub(crate) fn keys(state: &Rc<LoopState>, scope: Option<Scope>) -> Result<Answer, Fault> {
     let mut node = br#","node":"#.to_vec();
     push_string(&mut node, state.settings.node_id.as_bytes());
     node.extend_from_slice(b"}\n");
-    let stream = KeyStream::new(state.clone(), String::new(), None, None, move |row, out| {
-        out.extend_from_slice(br#"{"key":"#);
-        push_string(out, row.key.as_bytes());
-        out.extend_from_slice(&node);
-    });
+    let stream = KeyStream::new(
+        state.clone(),
+        String::new(),
+        None,
+        None,
+        scope,
+        false,
+        move |row, out| {
+            out.extend_from_slice(br#"{"key":"#);
+            push_string(out, row.key.as_bytes());
+            out.extend_from_slice(&node);
+        },
+    );
     let stream = stream.start()?;
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, NDJSON);
@@ -294,6 +306,9 @@ pub(crate) fn failure(fault: &Fault) -> Response<Body> {
     if let Fault::MethodNotAllowed { allow } = fault {
         headers.insert(ALLOW, HeaderValue::from_static(allow));
     }
+    if let Some(challenge) = fault.challenge() {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
     if let Some(seconds) = fault.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
     }
@@ -314,6 +329,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             _ => (StatusCode::BAD_REQUEST, "WRONG_DATA_TYPE"),
         },
         Fault::Patch(error) => match error {
+            PatchError::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
             PatchError::TooLarge { .. } | PatchError::TooCostly { .. } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE")
             }
@@ -355,7 +371,10 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
                 (StatusCode::SERVICE_UNAVAILABLE, "READ_ONLY")
             }
         }
-        Fault::Snapshot(_) | Fault::Internal { .. } => {
+        Fault::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
+        Fault::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN"),
+        Fault::AuditBacklog => (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY"),
+        Fault::Snapshot(_) | Fault::Damaged | Fault::Internal { .. } => {
             (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR")
         }
         Fault::PersistenceOff

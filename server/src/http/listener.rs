@@ -113,7 +113,7 @@ async fn converse(link: &Rc<Link>) {
         None => Ending::Silent,
         Some(FirstBytes::TooSlow) => Ending::HeadTooSlow,
         Some(FirstBytes::Http1) => {
-            let service = Service::new(state.clone(), Some(link.clone()));
+            let service = Service::new(state.clone(), Some(link.clone()), link.peer());
             drive(
                 link,
                 state.http1.serve_connection(Io(link.clone()), service),
@@ -121,7 +121,7 @@ async fn converse(link: &Rc<Link>) {
             .await
         }
         Some(FirstBytes::Http2) => {
-            let service = Service::new(state.clone(), None);
+            let service = Service::new(state.clone(), None, link.peer());
             drive(
                 link,
                 state.http2.serve_connection(Io(link.clone()), service),

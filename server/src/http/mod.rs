@@ -24,6 +24,7 @@ mod digest;
 mod envelope;
 mod etag;
 mod fault;
+mod guard;
 mod health;
 mod io;
 pub(crate) mod json;

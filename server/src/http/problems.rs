@@ -10,6 +10,7 @@ use super::problem::{Member, Problem};
 use crate::engine::{CheckpointError, PatchError, Readiness, Refusal};
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use inflightkv_validation::{JsonErrorKind, Rule, Violation};
@@ -30,6 +31,9 @@ pub(crate) fn failure(fault: &Fault) -> Response<Body> {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         _ => {}
+    }
+    if let Some(challenge) = fault.challenge() {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
     }
     if let Some(seconds) = fault.retry_after() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
@@ -96,6 +100,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND"),
         Fault::Condition { .. } => (StatusCode::PRECONDITION_FAILED, "PRECONDITION_FAILED"),
         Fault::Patch(error) => match error {
+            PatchError::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "VALUE_DAMAGED"),
             PatchError::Malformed { .. } | PatchError::Unreadable { .. } => {
                 (StatusCode::BAD_REQUEST, "INVALID_PATCH")
             }
@@ -147,6 +152,10 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             (StatusCode::BAD_REQUEST, "NEEDS_RESTART")
         }
         Fault::Setting(_) => (StatusCode::BAD_REQUEST, "INVALID_SETTING"),
+        Fault::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
+        Fault::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN"),
+        Fault::AuditBacklog => (StatusCode::SERVICE_UNAVAILABLE, "AUDIT_BACKLOG"),
+        Fault::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "VALUE_DAMAGED"),
         Fault::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         Fault::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_CONNECTIONS"),
     }

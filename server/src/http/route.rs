@@ -1,6 +1,7 @@
 //! Method and raw path to endpoint: the only list of paths. `openapi.json` is compared with it by a test.
 
 use super::traffic::Surface;
+use crate::trust::Role;
 use http::Method;
 
 /// Everything that can be asked for.
@@ -127,6 +128,34 @@ impl Endpoint {
     /// Whether there is no answer before what is on disk has been loaded.
     pub(crate) fn needs_the_store(self) -> bool {
         self.surface() != Surface::Other && self != Self::ClusterRoute
+    }
+
+    /// Whether its path ends with a key.
+    pub(crate) fn has_key(self) -> bool {
+        matches!(self, Self::KvKey | Self::V1Key | Self::ClusterRoute)
+    }
+
+    /// The role that a request takes; `None`: nobody has to say who they are. What is not listed is administration,
+    /// so that a new endpoint is closed until somebody opens it.
+    pub(crate) fn needs(self, method: &Method) -> Option<Role> {
+        match self {
+            Self::Actuator | Self::Live | Self::Ready | Self::Startup | Self::OpenApi => None,
+            Self::KvKey | Self::V1Key => {
+                let reads = method == Method::GET || method == Method::HEAD;
+                Some(if reads { Role::Read } else { Role::Write })
+            }
+            // A batch that writes takes more, which is known once it has been read.
+            // Figures name no key.
+            Self::KvKeys | Self::ClusterRoute | Self::V1Keys | Self::V1Batch | Self::Metrics => {
+                Some(Role::Read)
+            }
+            _ => Some(Role::Admin),
+        }
+    }
+
+    /// Whether requests are written to the audit log: administration, but for reading figures over and over.
+    pub(crate) fn is_audited(self, method: &Method) -> bool {
+        self != Self::Stats && self.needs(method) == Some(Role::Admin)
     }
 
     pub(crate) fn surface(self) -> Surface {

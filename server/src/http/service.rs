@@ -4,11 +4,13 @@ use super::answer::{Answer, fail};
 use super::body::Body;
 use super::context::Context as LoopState;
 use super::fault::Fault;
+use super::guard::{self, Peer};
 use super::io::Link;
 use super::route::Endpoint;
 use super::traffic::{Place, Surface};
 use super::{admin, backup, batch, configuration, health, keys, kv, metrics, v1};
 use crate::observe::{Record, Stages};
+use crate::trust::Place as Reserved;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, Uri};
@@ -26,11 +28,12 @@ pub(crate) struct Service {
     state: Rc<LoopState>,
     /// Told where requests begin and end; absent on HTTP/2, where they overlap.
     link: Option<Rc<Link>>,
+    peer: Peer,
 }
 
 impl Service {
-    pub(crate) fn new(state: Rc<LoopState>, link: Option<Rc<Link>>) -> Self {
-        Self { state, link }
+    pub(crate) fn new(state: Rc<LoopState>, link: Option<Rc<Link>>, peer: Peer) -> Self {
+        Self { state, link, peer }
     }
 }
 
@@ -55,6 +58,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             found,
             begun,
         );
+        let mut place = None;
         let (surface, answer) = match &self.link {
             Some(link) => {
                 link.request_began();
@@ -74,10 +78,10 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                     };
                     (Surface::Other, Err(fault))
                 } else {
-                    dispatch(&self.state, parts, body, found)
+                    dispatch(&self.state, parts, body, found, self.peer, &mut place)
                 }
             }
-            None => dispatch(&self.state, parts, body, found),
+            None => dispatch(&self.state, parts, body, found, self.peer, &mut place),
         };
         let answer = answer.unwrap_or_else(|fault| Answer::now(fail(surface, &fault)));
         Exchange {
@@ -85,6 +89,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             link: self.link.clone(),
             answer,
             watch,
+            place,
         }
     }
 }
@@ -96,6 +101,8 @@ pub(crate) struct Exchange {
     link: Option<Rc<Link>>,
     answer: Answer,
     watch: Watch,
+    /// In the audit log, of what is audited.
+    place: Option<Reserved>,
 }
 
 impl Future for Exchange {
@@ -108,6 +115,11 @@ impl Future for Exchange {
             this.watch.pause(this.answer.waits_for_body());
             return Poll::Pending;
         };
+        if let Some(place) = this.place.take() {
+            let status = response.status();
+            let code = status.as_str().to_owned();
+            place.fill(status.is_success(), [("http.response.status_code", code)]);
+        }
         let record = this.watch.end(&this.state, &response);
         match (&this.link, record) {
             (Some(link), record) => {
@@ -229,6 +241,8 @@ fn dispatch(
     parts: Parts,
     body: Incoming,
     found: Option<(Endpoint, usize)>,
+    peer: Peer,
+    place: &mut Option<Reserved>,
 ) -> Dispatched {
     let Some((endpoint, key_start)) = found else {
         // What looks like a request of the old surface is told so in its words.
@@ -248,6 +262,13 @@ fn dispatch(
             }),
         );
     }
+    let caller = match guard::admit(state, endpoint, key_start, &parts, peer) {
+        Ok((caller, reserved)) => {
+            *place = reserved;
+            caller
+        }
+        Err(fault) => return (surface, Err(fault)),
+    };
     if endpoint.needs_the_store()
         && let Err(refused) = state.lane.check_serving()
     {
@@ -257,10 +278,10 @@ fn dispatch(
     let answer = match endpoint {
         Endpoint::V1Key => v1::key(state, parts, body, key_start),
         Endpoint::KvKey => kv::key(state, parts, body, key_start),
-        Endpoint::KvKeys => kv::keys(state),
+        Endpoint::KvKeys => kv::keys(state, caller.scope()),
         Endpoint::ClusterRoute => kv::cluster_route(state, parts, key_start),
-        Endpoint::V1Keys => keys::page(state, &parts),
-        Endpoint::V1Batch => batch::post(state, parts, body),
+        Endpoint::V1Keys => keys::page(state, &parts, caller.scope()),
+        Endpoint::V1Batch => batch::post(state, parts, body, caller),
         Endpoint::Stats => admin::stats(state, &parts),
         Endpoint::Metrics => Ok(metrics::get(state, &parts)),
         Endpoint::Snapshot => admin::snapshot(state, &parts),

@@ -8,6 +8,7 @@ use super::configuration::Configuration;
 use super::traffic::Traffic;
 use crate::observe::RequestLog;
 use crate::observe::loops::Loops;
+use crate::trust::Access;
 
 /// Settings of the HTTP surfaces. Clones share the traffic counters, so that a limit over all event loops holds.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct Settings {
     pub loops: Arc<Loops>,
     /// When the process began, near enough.
     pub started: Instant,
+    /// Whose requests are let in, and the audit log.
+    pub access: Arc<Access>,
     /// Requests and connections counted, over all event loops.
     pub traffic: Arc<Traffic>,
     /// What `/v1/admin/config` shows and changes, and SIGHUP reads again; `None` for a server that is embedded.
@@ -81,6 +84,7 @@ impl Default for Settings {
             request_log: None,
             loops: Arc::default(),
             started: Instant::now(),
+            access: Arc::default(),
             traffic: Arc::default(),
             configuration: None,
         }

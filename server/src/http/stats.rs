@@ -22,6 +22,7 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "lockWaitNanos": stats.lock_wait_nanos,
         "wal": stats.wal.as_ref().map(wal),
         "recovery": stats.recovery.as_ref().map(recovery),
+        "damagedReads": stats.damaged_reads,
         "rules": stats.rules.iter().map(rule).collect::<Vec<_>>(),
         "partitions": stats.partitions.iter().map(partition).collect::<Vec<_>>(),
     })

@@ -2,7 +2,8 @@
 //! here, also those of batch results.
 
 use super::answer::{
-    Answer, Applied, Then, fault_of, fault_of_error, recycle, refuse_early, respond, when_admitted,
+    Answer, Applied, Then, fault_of, fault_of_error, read_fault, recycle, refuse_early, respond,
+    when_admitted,
 };
 use super::body::{Body, Upload, UploadLimits};
 use super::context::Context as LoopState;
@@ -197,7 +198,7 @@ fn get(state: &Rc<LoopState>, key: &Key, headers: HeaderMap) -> Result<Answer, F
     let reply = state
         .lane
         .get(key.as_str())
-        .map_err(|refused| Fault::NotServing(refused.readiness))?;
+        .map_err(|error| read_fault(state, key.as_str(), error))?;
     let response = match reply.value {
         None => failure(&Fault::NotFound),
         Some(document) => show(state, &document, headers),

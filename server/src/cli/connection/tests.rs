@@ -22,7 +22,7 @@ fn serving(answers: Vec<Vec<u8>>) -> (Connection, JoinHandle<Vec<String>>) {
             .collect()
     });
     let url = Url::parse(&format!("http://{address}/base/")).expect("a URL");
-    (Connection::new(url, Duration::from_secs(5)), server)
+    (Connection::new(url, Duration::from_secs(5), None), server)
 }
 
 fn get() -> Request<'static> {
@@ -152,6 +152,6 @@ fn a_server_that_is_silent_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     let url = Url::parse(&format!("http://{address}")).expect("a URL");
-    let mut connection = Connection::new(url, Duration::from_millis(50));
+    let mut connection = Connection::new(url, Duration::from_millis(50), None);
     assert!(connection.send(get()).is_err());
 }

@@ -387,6 +387,14 @@ fn client(command: Command) -> Command {
                 .help("Where the server is [default: http://127.0.0.1:8080, env: INFLIGHTKV_URL]"),
         )
         .arg(
+            Arg::new("tls-ca")
+                .long("tls-ca")
+                .value_name("FILE")
+                .value_parser(ValueParser::path_buf())
+                .value_hint(ValueHint::FilePath)
+                .help("Certificates in PEM of the authorities that are trusted; https takes it"),
+        )
+        .arg(
             Arg::new("token-file")
                 .long("token-file")
                 .value_name("FILE")

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Request, Response, Url};
+use super::wire::Security;
 use super::{Failure, bulk, print, unless_broken};
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -217,7 +218,17 @@ pub(crate) fn connect(matches: &ArgMatches) -> Result<Connection, Failure> {
                  1500ms, 90s or 15m"
             ))
         })?;
-    Ok(Connection::new(url, timeout, token(matches)?))
+    let security = match matches.get_one::<PathBuf>("tls-ca") {
+        _ if !url.is_tls() => Security::Plain,
+        Some(path) => Security::trusting(path).map_err(Failure::Usage)?,
+        None => {
+            return Err(Failure::Usage(format!(
+                "{place}: url: found {:?} without --tls-ca; expected a file of the authorities that are trusted",
+                url.text()
+            )));
+        }
+    };
+    Ok(Connection::new(url, timeout, token(matches)?, security))
 }
 
 /// The token that the arguments or the environment name. No message ever shows it.

@@ -1,8 +1,9 @@
 //! A small blocking HTTP/1.1 client over one kept-alive connection, for the client subcommands (RFC 9112).
 //!
 //! It speaks to this server and to proxies before it: bodies by length, in chunks, or to the end of the connection. No
-//! redirects, no TLS, no cookies.
+//! redirects, no cookies. TLS with the authorities of one file, where the build has it.
 
+use super::wire::{Security, Wire};
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -20,6 +21,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Url {
     /// As it goes into the `Host` header; IPv6 addresses in brackets.
     authority: String,
+    tls: bool,
     host: String,
     port: u16,
     path: String,
@@ -28,9 +30,11 @@ pub(crate) struct Url {
 impl Url {
     /// The parts of a URL, or in words what would be right.
     pub(crate) fn parse(text: &str) -> Result<Url, &'static str> {
-        const EXPECTED: &str = "http://HOST:PORT";
-        let Some(rest) = text.strip_prefix("http://") else {
-            return Err(EXPECTED);
+        const EXPECTED: &str = "http://HOST:PORT or https://HOST:PORT";
+        let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err(EXPECTED),
         };
         let (authority, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -46,6 +50,7 @@ impl Url {
                 let (host, port) = authority.split_at(after_host + colon);
                 (host, port[1..].parse().map_err(|_| EXPECTED)?)
             }
+            None if tls => (authority, 443),
             None => (authority, 80),
         };
         let bare = host
@@ -57,6 +62,7 @@ impl Url {
         }
         Ok(Url {
             authority: authority.to_owned(),
+            tls,
             host: bare.to_owned(),
             port,
             path: path.trim_end_matches('/').to_owned(),
@@ -65,7 +71,13 @@ impl Url {
 
     /// As it was written, but for trailing slashes.
     pub(crate) fn text(&self) -> String {
-        format!("http://{}{}", self.authority, self.path)
+        let scheme = if self.tls { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.authority, self.path)
+    }
+
+    /// Whether it takes TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls
     }
 }
 
@@ -86,7 +98,8 @@ pub(crate) struct Connection {
     timeout: Duration,
     /// Sent with every request.
     token: Option<Token>,
-    stream: Option<BufReader<TcpStream>>,
+    security: Security,
+    stream: Option<BufReader<Wire>>,
 }
 
 /// A token, which no message shows.
@@ -107,11 +120,17 @@ pub(crate) struct Response<'a> {
 }
 
 impl Connection {
-    pub(crate) fn new(url: Url, timeout: Duration, token: Option<String>) -> Self {
+    pub(crate) fn new(
+        url: Url,
+        timeout: Duration,
+        token: Option<String>,
+        security: Security,
+    ) -> Self {
         Connection {
             url,
             timeout,
             token: token.map(Token),
+            security,
             stream: None,
         }
     }
@@ -164,7 +183,7 @@ impl Connection {
         head
     }
 
-    fn connect(&self) -> io::Result<BufReader<TcpStream>> {
+    fn connect(&self) -> io::Result<BufReader<Wire>> {
         let addresses = (self.url.host.as_str(), self.url.port).to_socket_addrs()?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         for address in addresses {
@@ -173,7 +192,8 @@ impl Connection {
                     stream.set_nodelay(true)?;
                     stream.set_read_timeout(Some(self.timeout))?;
                     stream.set_write_timeout(Some(self.timeout))?;
-                    return Ok(BufReader::new(stream));
+                    let wire = self.security.begin(stream, &self.url.host)?;
+                    return Ok(BufReader::new(wire));
                 }
                 Err(error) => last = error,
             }
@@ -227,7 +247,7 @@ impl Response<'_> {
 
 /// A request answered as far as its head.
 struct Answered {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Wire>,
     head: Head,
     length: Length,
 }
@@ -264,16 +284,12 @@ enum Length {
 #[derive(Debug)]
 struct Body<'a> {
     /// Given back to the connection when the body has been read to its end.
-    stream: Option<BufReader<TcpStream>>,
+    stream: Option<BufReader<Wire>>,
     left: Length,
-    keep: Option<&'a mut Option<BufReader<TcpStream>>>,
+    keep: Option<&'a mut Option<BufReader<Wire>>>,
 }
 
-fn exchange(
-    mut stream: BufReader<TcpStream>,
-    head: &str,
-    request: Request<'_>,
-) -> io::Result<Answered> {
+fn exchange(mut stream: BufReader<Wire>, head: &str, request: Request<'_>) -> io::Result<Answered> {
     let written = write_request(stream.get_mut(), head, request);
     let head = match (read_head(&mut stream), written) {
         (Ok(head), _) => head,
@@ -288,7 +304,7 @@ fn exchange(
     })
 }
 
-fn write_request(stream: &mut TcpStream, head: &str, request: Request<'_>) -> io::Result<()> {
+fn write_request(stream: &mut Wire, head: &str, request: Request<'_>) -> io::Result<()> {
     match request.body {
         // Small ones in one packet.
         Some(body) if body.len() <= 16 << 10 => stream.write_all(&[head.as_bytes(), body].concat()),
@@ -297,7 +313,8 @@ fn write_request(stream: &mut TcpStream, head: &str, request: Request<'_>) -> io
             stream.write_all(body)
         }
         None => stream.write_all(head.as_bytes()),
-    }
+    }?;
+    stream.flush()
 }
 
 fn read_head(stream: &mut impl BufRead) -> io::Result<Head> {

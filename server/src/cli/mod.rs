@@ -17,6 +17,7 @@ mod repair;
 mod rules;
 mod serve;
 mod usage;
+mod wire;
 
 use std::env;
 use std::error::Error;

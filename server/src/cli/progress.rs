@@ -21,11 +21,13 @@ const TEMPLATE: &str = "{msg} [{bar:40}] {bytes}/{total_bytes} {percent}%, {eta}
 pub(crate) struct Console {
     bar: ProgressBar,
     terminal: bool,
+    /// What the address is announced with.
+    scheme: &'static str,
     last_line: Mutex<Option<Instant>>,
 }
 
 impl Console {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(scheme: &'static str) -> Self {
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
         if let Ok(style) = ProgressStyle::with_template(TEMPLATE) {
             bar.set_style(style);
@@ -33,6 +35,7 @@ impl Console {
         Console {
             bar,
             terminal: io::stderr().is_terminal(),
+            scheme,
             last_line: Mutex::new(None),
         }
     }
@@ -84,7 +87,8 @@ impl Observer for Console {
         let announce = || {
             let mut output = io::stdout().lock();
             // Without anybody to read it the server runs all the same.
-            let _ = writeln!(output, "listening on http://{address}").and_then(|()| output.flush());
+            let _ = writeln!(output, "listening on {}://{address}", self.scheme)
+                .and_then(|()| output.flush());
         };
         if self.bar.is_finished() || self.bar.is_hidden() {
             announce();

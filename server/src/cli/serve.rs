@@ -13,6 +13,8 @@ use crate::engine::{self, Disk, Engine};
 use crate::http;
 use crate::observe::RequestLog;
 use crate::runtime::server::{self, Observer, ServerOptions};
+#[cfg(feature = "tls")]
+use crate::trust::Tls;
 use crate::trust::{Access, Audit, Event, Tokens};
 
 /// Files that the server has open itself, at most: listeners, event loops, log and snapshots.
@@ -23,10 +25,15 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let (effective, config) = load(matches)?;
     let rules = rules(&config).map_err(Failure::Usage)?;
     let tokens = tokens(&config).map_err(Failure::Usage)?;
+    let tls = tls(&config).map_err(Failure::Usage)?;
     if config.check_only {
         return Ok(());
     }
-    let console = Console::new();
+    let console = Console::new(if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    });
     let log = logging::install(config.log_format, config.log_level, console.bar())
         .map_err(|error| Failure::from_error(&error))?;
     for notice in &config.notices {
@@ -40,11 +47,16 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let mut options = options(config, &log)?;
     options.engine.rules = Arc::new(rules);
     options.http.access = Arc::clone(&access);
+    let tls = tls.map(Arc::new);
+    #[cfg(feature = "tls")]
+    {
+        options.http.tls.clone_from(&tls);
+    }
     let flags = arguments::given_settings(matches);
     let live = Live::new(
         effective,
         flags,
-        Box::new(move |config, engine| apply(config, engine, &access)),
+        Box::new(move |config, engine| apply(config, engine, &access, tls.as_deref())),
     );
     options.http.configuration = Some(Arc::new(live));
     let observer: Arc<dyn Observer> = Arc::new(console);
@@ -78,10 +90,21 @@ fn raise_the_limit_of_files(connections_max: usize) {
 
 /// Has the running server do what `config` says, as far as its run-time settings go: those of the table with
 /// `runtime: true`. Checks come first, so that a configuration is taken whole or not at all.
-fn apply(config: &Config, engine: &Engine, access: &Access) -> Result<(), String> {
-    let taken = take(config, engine, access);
+fn apply(
+    config: &Config,
+    engine: &Engine,
+    access: &Access,
+    in_use: Option<&Tls>,
+) -> Result<(), String> {
+    let taken = take(config, engine, access, in_use);
     if let Some(audit) = access.audit() {
-        let files = [&config.validation, &config.auth].into_iter().flatten();
+        let certificate = config.tls.as_ref().map(|files| &files.certificate);
+        let files = [
+            config.validation.as_ref(),
+            config.auth.as_ref(),
+            certificate,
+        ];
+        let files = files.into_iter().flatten();
         let files: Vec<String> = files.map(|file| file.display().to_string()).collect();
         let mut details = vec![("files", files.join(", "))];
         if let Err(error) = &taken {
@@ -97,15 +120,62 @@ fn apply(config: &Config, engine: &Engine, access: &Access) -> Result<(), String
     taken
 }
 
-fn take(config: &Config, engine: &Engine, access: &Access) -> Result<(), String> {
+fn take(
+    config: &Config,
+    engine: &Engine,
+    access: &Access,
+    in_use: Option<&Tls>,
+) -> Result<(), String> {
     let memory = memory(config.memory)?;
     let rules = rules(config)?;
     let tokens = tokens(config)?;
+    match (in_use, tls(config)?) {
+        (Some(in_use), Some(tls)) => in_use.replace(&tls),
+        (None, None) => {}
+        _ => return Err("tls-cert: turning TLS on or off takes a restart".to_owned()),
+    }
     engine.set_memory(memory);
     engine.set_rules(rules);
     engine.set_verify_reads(config.verify_reads);
     access.set_tokens(tokens);
     Ok(())
+}
+
+#[cfg(feature = "tls")]
+fn tls(config: &Config) -> Result<Option<Tls>, String> {
+    let Some(files) = &config.tls else {
+        return Ok(None);
+    };
+    let files = crate::trust::TlsFiles {
+        certificate: &files.certificate,
+        key: &files.key,
+        client_ca: files.client_ca.as_ref(),
+    };
+    Tls::load(&files)
+        .map(Some)
+        .map_err(|error| error.to_string())
+}
+
+/// A build without TLS.
+#[cfg(not(feature = "tls"))]
+enum Tls {}
+
+#[cfg(not(feature = "tls"))]
+impl Tls {
+    fn replace(&self, _: &Self) {
+        match *self {}
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn tls(config: &Config) -> Result<Option<Tls>, String> {
+    match config.tls {
+        None => Ok(None),
+        Some(_) => Err(
+            "tls-cert: found in a build without TLS; expected one with the feature `tls`"
+                .to_owned(),
+        ),
+    }
 }
 
 fn tokens(config: &Config) -> Result<Option<Tokens>, String> {

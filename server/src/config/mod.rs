@@ -126,6 +126,8 @@ pub(crate) struct Config {
     /// A file of tokens; `None`: everybody may do everything.
     pub(crate) auth: Option<PathBuf>,
     pub(crate) audit_log: Option<PathBuf>,
+    /// `None`: connections are not encrypted.
+    pub(crate) tls: Option<TlsFiles>,
     /// Values are verified whenever they are read from memory.
     pub(crate) verify_reads: bool,
     pub(crate) limits: Limits,
@@ -242,6 +244,7 @@ impl Config {
             validation: effective.path("validation"),
             auth: effective.path("auth"),
             audit_log: effective.path("audit-log"),
+            tls: TlsFiles::new(effective)?,
             verify_reads: effective.switch("verify-reads"),
             limits: Limits::new(effective),
             log_format: effective.choice("log-format").map(|format| match format {
@@ -341,6 +344,38 @@ impl Limits {
             header_timeout: effective.duration("header-timeout"),
             body_timeout: effective.duration("request-timeout"),
             connections_max: effective.count("max-connections"),
+        }
+    }
+}
+
+/// The files of TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) client_ca: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// All that belong together, or none.
+    fn new(effective: &Effective) -> Result<Option<Self>, ConfigError> {
+        let client_ca = effective.path("tls-client-ca");
+        let missing = |there: &str, missing: &str| {
+            Err(ConfigError::new(
+                &effective.row(there).place,
+                format!("{there}: found without {missing}; expected {missing} as well"),
+            ))
+        };
+        match (effective.path("tls-cert"), effective.path("tls-key")) {
+            (Some(certificate), Some(key)) => Ok(Some(Self {
+                certificate,
+                key,
+                client_ca,
+            })),
+            (Some(_), None) => missing("tls-cert", "tls-key"),
+            (None, Some(_)) => missing("tls-key", "tls-cert"),
+            (None, None) if client_ca.is_some() => missing("tls-client-ca", "tls-cert"),
+            (None, None) => Ok(None),
         }
     }
 }

@@ -489,6 +489,36 @@ pub(crate) const SETTINGS: &[Setting] = &[
                   makes a token and its table.",
     },
     Setting {
+        name: "tls-cert",
+        section: Section::Trust,
+        kind: Kind::Path,
+        default: Fallback::Nothing("connections are not encrypted"),
+        runtime: true,
+        placeholder: "FILE",
+        summary: "Certificate in PEM, with those between it and its root; read again on SIGHUP",
+        details: "HTTP/1.1 and HTTP/2 are then spoken under TLS alone. It needs tls-key; a pair that does not belong together is refused.",
+    },
+    Setting {
+        name: "tls-key",
+        section: Section::Trust,
+        kind: Kind::Path,
+        default: Fallback::Nothing("connections are not encrypted"),
+        runtime: true,
+        placeholder: "FILE",
+        summary: "Private key of tls-cert in PEM; read again on SIGHUP",
+        details: "Whoever can read it can pose as this server.",
+    },
+    Setting {
+        name: "tls-client-ca",
+        section: Section::Trust,
+        kind: Kind::Path,
+        default: Fallback::Nothing("clients are not asked for certificates"),
+        runtime: true,
+        placeholder: "FILE",
+        summary: "Certificates in PEM that sign those of clients; read again on SIGHUP",
+        details: "A client that has one may stand in [[certificate]] of the file of auth, by the SHA-256 of its DER, with a role.",
+    },
+    Setting {
         name: "audit-log",
         section: Section::Trust,
         kind: Kind::Path,
@@ -715,72 +745,6 @@ impl Kind {
     }
 }
 
-impl Value {
-    /// As JSON: numbers and truth values as such, everything else as the text that a person would write.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
-        match self {
-            Value::Count(count) => (*count).into(),
-            Value::Switch(on) => (*on).into(),
-            Value::Address(address) => address.to_string().into(),
-            Value::Choice(choice) => (*choice).into(),
-            Value::Duration(duration) => units::print_duration(*duration).into(),
-            Value::Size(bytes) => units::print_size(*bytes).into(),
-            Value::Share(percent) => format!("{percent}%").into(),
-            Value::Rate(0) => "off".into(),
-            Value::Rate(WHOLE) => "on".into(),
-            Value::Rate(rate) => format!("{}%", f64::from(*rate) / 1e4).into(),
-            Value::Name(name) => name.as_str().into(),
-            Value::Path(path) => path.to_string_lossy().into(),
-        }
-    }
-}
-
-/// As TOML, which is also how `inflightkv config` prints it.
-impl std::fmt::Display for Value {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Value::Count(count) => write!(formatter, "{count}"),
-            Value::Switch(on) => write!(formatter, "{on}"),
-            Value::Rate(_) => write!(formatter, "{}", self.to_json()),
-            Value::Address(address) => write!(formatter, "\"{address}\""),
-            Value::Choice(choice) => write!(formatter, "\"{choice}\""),
-            Value::Duration(duration) => {
-                write!(formatter, "\"{}\"", units::print_duration(*duration))
-            }
-            Value::Size(bytes) => write!(formatter, "\"{}\"", units::print_size(*bytes)),
-            Value::Share(percent) => write!(formatter, "\"{percent}%\""),
-            Value::Name(name) => write!(formatter, "{}", toml::Value::from(name.as_str())),
-            Value::Path(path) => {
-                write!(
-                    formatter,
-                    "{}",
-                    toml::Value::from(path.to_string_lossy().as_ref())
-                )
-            }
-        }
-    }
-}
-
-/// As an error message names it. Long ones are cut: the message stays one line to read.
-impl std::fmt::Display for Written {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const SHOWN_MAX: usize = 80;
-        match self {
-            Written::Word(text) | Written::String(text) => {
-                if let Some((cut, _)) = text.char_indices().nth(SHOWN_MAX) {
-                    write!(formatter, "{:?}…", &text[..cut])
-                } else {
-                    write!(formatter, "{text:?}")
-                }
-            }
-            Written::Integer(number) => write!(formatter, "{number}"),
-            Written::Boolean(on) => write!(formatter, "{on}"),
-            Written::Real(text) => formatter.write_str(text),
-            Written::Other(what) => formatter.write_str(what),
-        }
-    }
-}
-
 fn text(written: &Written) -> Option<&str> {
     match written {
         Written::Word(text) | Written::String(text) => Some(text),
@@ -874,5 +838,6 @@ fn edits(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
+mod spelling;
 #[cfg(test)]
 mod tests;

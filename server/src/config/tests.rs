@@ -75,6 +75,7 @@ fn the_defaults_are_those_of_the_contract() {
         validation: None,
         auth: None,
         audit_log: None,
+        tls: None,
         verify_reads: true,
         limits: Limits {
             key_bytes_max: 1_024,

@@ -9,6 +9,7 @@
 
 use super::context::Context as LoopState;
 use super::guard::Peer;
+use super::wire::Wire;
 use crate::observe::Record;
 use bytes::Bytes;
 use hyper::rt::ReadBufCursor;
@@ -21,7 +22,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Bytes that may wait for a socket that takes none.
@@ -57,6 +57,7 @@ pub(crate) struct Link {
     sent: Cell<u32>,
     target_too_long: Cell<bool>,
     peer: Option<SocketAddr>,
+    certificate: Option<[u8; 32]>,
     /// When the last read brought the beginning of a request.
     arrived: Cell<Option<Instant>>,
     /// Since when the client does not take what is waiting for it.
@@ -67,7 +68,9 @@ pub(crate) struct Link {
 }
 
 struct Socket {
-    stream: TcpStream,
+    stream: Wire,
+    /// Something may be left in the stream that the socket has not taken, as under TLS.
+    unflushed: bool,
     /// Read while the protocol was being told, not yet seen by hyper.
     replay: Bytes,
     out: Vec<u8>,
@@ -112,12 +115,14 @@ impl Drop for Link {
 impl Link {
     pub(crate) fn new(
         id: u64,
-        stream: TcpStream,
+        stream: Wire,
         peer: Option<SocketAddr>,
         state: Rc<LoopState>,
     ) -> Rc<Self> {
+        let certificate = stream.certificate();
         let socket = Socket {
             stream,
+            unflushed: false,
             replay: Bytes::new(),
             out: Vec::new(),
             out_sent: 0,
@@ -134,6 +139,7 @@ impl Link {
             sent: Cell::new(0),
             target_too_long: Cell::new(false),
             peer,
+            certificate,
             arrived: Cell::new(None),
             blocked_since: Cell::new(None),
             untold: RefCell::default(),
@@ -144,8 +150,8 @@ impl Link {
     /// The other end.
     pub(crate) fn peer(&self) -> Peer {
         Peer {
-            address: self.socket.borrow().stream.peer_addr().ok(),
-            certificate: None,
+            address: self.peer,
+            certificate: self.certificate,
         }
     }
 
@@ -164,7 +170,7 @@ impl Link {
     /// Whether answers are waiting for the socket.
     pub(crate) fn is_blocked(&self) -> bool {
         let socket = self.socket.borrow();
-        socket.writer_waits || !socket.out.is_empty()
+        socket.writer_waits || socket.unflushed || !socket.out.is_empty()
     }
 
     pub(crate) fn target_is_too_long(&self) -> bool {
@@ -314,7 +320,7 @@ impl Link {
         if self.phase.get() == Phase::Head {
             socket.keep_partial_head(self);
         }
-        if socket.out.is_empty() {
+        if socket.out.is_empty() && !socket.unflushed {
             // Large answers go out past the buffer.
             if !socket.writer_waits {
                 self.note_blocked(false);
@@ -409,7 +415,9 @@ impl Socket {
             self.out.clear();
             link.state.give_back(std::mem::take(&mut self.out));
         }
-        Ok(Poll::Ready(()))
+        let flushed = Pin::new(&mut self.stream).poll_flush(context)?;
+        self.unflushed = flushed.is_pending();
+        Ok(flushed)
     }
 
     /// Notes bytes on their way to hyper. An error: the request target is too long to go on reading.
@@ -543,6 +551,7 @@ impl hyper::rt::Write for Io {
             socket.writer_waits = true;
             let sent = ready!(Pin::new(&mut socket.stream).poll_write_vectored(context, slices))?;
             socket.writer_waits = false;
+            socket.unflushed = true;
             link.sent.set(link.sent.get().wrapping_add(sent as u32));
             return Poll::Ready(Ok(sent));
         }

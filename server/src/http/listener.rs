@@ -6,6 +6,7 @@ use super::io::{FirstBytes, Io, Link, Phase};
 use super::service::Service;
 use super::settings::Settings;
 use super::v1;
+use super::wire::Wire;
 use crate::runtime::LoopContext;
 use hyper::rt::Read;
 use hyper::server::conn::{http1, http2};
@@ -15,6 +16,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -79,7 +82,7 @@ fn accept(state: &Rc<LoopState>, stream: TcpStream, peer: SocketAddr, refusals: 
             refusals.set(refusals.get() + 1);
             let (state, refusals) = (state.clone(), refusals.clone());
             tokio::task::spawn_local(async move {
-                let link = Link::new(0, stream, Some(peer), state);
+                let link = Link::new(0, Wire::Plain(stream), Some(peer), state);
                 link.push_last(&v1::last_words(&Fault::TooManyConnections));
                 link.linger().await;
                 refusals.set(refusals.get() - 1);
@@ -90,12 +93,65 @@ fn accept(state: &Rc<LoopState>, stream: TcpStream, peer: SocketAddr, refusals: 
     // Answers are whole when they are written; holding back small ones only adds delay. It fails only on a socket
     // that is gone, which the first read finds out as well.
     let _ = stream.set_nodelay(true);
-    let link = Link::new(state.next_link_id(), stream, Some(peer), state.clone());
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &state.settings.tls {
+        let (config, state) = (tls.current(), state.clone());
+        tokio::task::spawn_local(async move {
+            if let Some(stream) = shake_hands(&state, config, stream).await {
+                talk(&state, Wire::Tls(Box::new(stream)), peer).await;
+            }
+        });
+        return;
+    }
+    let state = state.clone();
+    tokio::task::spawn_local(async move { talk(&state, Wire::Plain(stream), peer).await });
+}
+
+/// Has a place among the open connections for as long as it lasts.
+async fn talk(state: &Rc<LoopState>, wire: Wire, peer: SocketAddr) {
+    let link = Link::new(state.next_link_id(), wire, Some(peer), state.clone());
     state.enter(&link);
-    tokio::task::spawn_local(async move {
-        let guard = Place(link);
-        converse(&guard.0).await;
-    });
+    let guard = Place(link);
+    converse(&guard.0).await;
+}
+
+/// The beginning of TLS. `None` when it fails, takes longer than a request's head may, or the loop ends.
+#[cfg(feature = "tls")]
+async fn shake_hands(
+    state: &Rc<LoopState>,
+    config: Arc<rustls::ServerConfig>,
+    stream: TcpStream,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    /// Gives the connection's place back unless it goes on.
+    struct Seat<'a>(&'a LoopState, bool);
+    impl Drop for Seat<'_> {
+        fn drop(&mut self) {
+            if !self.1 {
+                self.0.settings.traffic.leave();
+            }
+        }
+    }
+    let mut seat = Seat(state, false);
+    let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
+    let shaken = tokio::select! {
+        biased;
+        () = state.shutdown.requested() => return None,
+        shaken = tokio::time::timeout(state.settings.header_timeout, handshake) => shaken,
+    };
+    match shaken {
+        Ok(Ok(stream)) => {
+            seat.1 = true;
+            Some(stream)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a connection did not get through the beginning of TLS");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("a connection took too long for the beginning of TLS");
+            None
+        }
+    }
 }
 
 /// A place among the open connections; given back also when the task is dropped.

@@ -47,6 +47,7 @@ pub(crate) mod traffic;
 mod ttl;
 mod v1;
 mod value;
+mod wire;
 
 pub use configuration::{Configuration, SettingError};
 pub use settings::Settings;

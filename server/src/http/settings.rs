@@ -53,6 +53,9 @@ pub struct Settings {
     pub loops: Arc<Loops>,
     /// When the process began, near enough.
     pub started: Instant,
+    /// What connections are encrypted with; `None`: they are not.
+    #[cfg(feature = "tls")]
+    pub tls: Option<Arc<crate::trust::Tls>>,
     /// Whose requests are let in, and the audit log.
     pub access: Arc<Access>,
     /// Requests and connections counted, over all event loops.
@@ -84,6 +87,8 @@ impl Default for Settings {
             request_log: None,
             loops: Arc::default(),
             started: Instant::now(),
+            #[cfg(feature = "tls")]
+            tls: None,
             access: Arc::default(),
             traffic: Arc::default(),
             configuration: None,

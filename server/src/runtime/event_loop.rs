@@ -6,7 +6,7 @@ use crate::http;
 use crate::observe::loops::LoopWatch;
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
@@ -28,6 +28,8 @@ pub struct LoopContext {
 
 /// Turns one loop on the calling thread until the end is asked for and its connections are done.
 ///
+/// `watching` is dropped once signals are looked at.
+///
 /// # Errors
 /// The runtime or the listener could not be set up.
 pub(crate) fn turn(
@@ -36,6 +38,7 @@ pub(crate) fn turn(
     listener: std::net::TcpListener,
     settings: http::Settings,
     shutdown: Shutdown,
+    watching: Option<mpsc::Sender<()>>,
 ) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -59,6 +62,7 @@ pub(crate) fn turn(
                 context.shutdown.clone(),
                 context.lane.engine(),
                 settings.configuration.clone(),
+                watching,
             ));
         }
         http::listener::serve(context, listener, Rc::new(settings)).await;
@@ -91,6 +95,7 @@ async fn watch_signals(
     shutdown: Shutdown,
     engine: Engine,
     configuration: Option<Arc<dyn http::Configuration>>,
+    watching: Option<mpsc::Sender<()>>,
 ) {
     use tokio::signal::unix::{SignalKind, signal};
     let installed = [
@@ -105,6 +110,8 @@ async fn watch_signals(
         );
         return;
     };
+    // Told by its end.
+    drop(watching);
     loop {
         tokio::select! {
             _ = terminate.recv() => break tracing::info!("SIGTERM: finishing requests in flight"),

@@ -161,12 +161,15 @@ fn spawn_loops(
     shutdown: &Shutdown,
 ) -> Result<Vec<JoinHandle<io::Result<()>>>, ServeError> {
     let mut threads = Vec::with_capacity(listeners.len());
+    let (watching, watched) = mpsc::channel();
     for (index, listener) in listeners.into_iter().enumerate() {
+        // Only the first loop looks at signals.
+        let watching = (index == 0).then(|| watching.clone());
         let (engine, http, end) = (engine.clone(), http.clone(), shutdown.clone());
         let spawned = thread::Builder::new()
             .name(format!("loop-{index}"))
             .spawn(move || {
-                let ended = event_loop::turn(index, &engine, listener, http, end.clone());
+                let ended = event_loop::turn(index, &engine, listener, http, end.clone(), watching);
                 // A loop that cannot go on takes the server with it: half of the connections would hang.
                 end.request();
                 ended
@@ -179,6 +182,9 @@ fn spawn_loops(
             }
         }
     }
+    drop(watching);
+    // Whoever reads the announcement may send a signal, and one that is not looked at yet would kill the process.
+    let _ = watched.recv();
     Ok(threads)
 }
 

@@ -8,10 +8,14 @@ mod audit;
 mod chain;
 mod file;
 mod time;
+#[cfg(feature = "tls")]
+mod tls;
 mod tokens;
 
 pub use access::Access;
 pub use audit::{Audit, AuditError, Event, Place};
 pub use chain::{ChainFault, ChainReport, verify};
 pub use file::FileError;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError, TlsFiles, client_config};
 pub use tokens::{Denied, Identity, Role, Scope, Tokens, digest, generate};

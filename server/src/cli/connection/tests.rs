@@ -22,7 +22,10 @@ fn serving(answers: Vec<Vec<u8>>) -> (Connection, JoinHandle<Vec<String>>) {
             .collect()
     });
     let url = Url::parse(&format!("http://{address}/base/")).expect("a URL");
-    (Connection::new(url, Duration::from_secs(5), None), server)
+    (
+        Connection::new(url, Duration::from_secs(5), None, Security::Plain),
+        server,
+    )
 }
 
 fn get() -> Request<'static> {
@@ -68,7 +71,7 @@ fn urls_are_taken_apart() {
     for text in [
         "",
         "127.0.0.1:8080",
-        "https://a",
+        "https:/a",
         "http://",
         "http://:80",
         "http://a:x",
@@ -152,6 +155,6 @@ fn a_server_that_is_silent_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("an address");
     let url = Url::parse(&format!("http://{address}")).expect("a URL");
-    let mut connection = Connection::new(url, Duration::from_millis(50), None);
+    let mut connection = Connection::new(url, Duration::from_millis(50), None, Security::Plain);
     assert!(connection.send(get()).is_err());
 }

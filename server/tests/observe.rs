@@ -255,3 +255,51 @@ fn a_slow_client_is_seen() {
     assert!(server.terminate());
     assert!(logs.read().contains("a client took its answers slowly"));
 }
+
+#[test]
+fn hot_and_big_keys_are_found() {
+    let server = Server::start(&[]);
+    let mut client = server.connect();
+    for number in 0..40 {
+        client.ask(&format!("PUT /v1/kv/key-{number}"), "{}");
+    }
+    client.ask("PUT /v1/kv/big%20one", format!("\"{}\"", "x".repeat(5_000)));
+    for _ in 0..400 {
+        client.ask("GET /v1/kv/hot%2Fkey", "");
+    }
+    let hot = server.ask("GET /v1/admin/hotkeys?limit=3", "").json();
+    assert_eq!(hot["keys"][0]["key"], "hot/key", "{hot}");
+    assert!(hot["keys"][0]["share"].as_f64() > Some(0.5), "{hot}");
+    let big = server.ask("GET /v1/admin/bigkeys?limit=2", "").json();
+    assert_eq!(big["lookedAt"], 41);
+    assert_eq!(
+        big["keys"][0],
+        serde_json::json!({ "key": "big one", "bytes": 7 + 5_002 })
+    );
+    assert_eq!(big["keys"].as_array().map(Vec::len), Some(2));
+    assert_eq!(server.ask("GET /v1/admin/hotkeys?limit=0", "").status, 400);
+}
+
+/// A page under a policy that names its own script and nothing else.
+#[test]
+fn the_page_is_whole_in_itself() {
+    let server = Server::start(&[]);
+    let page = server.ask("GET /ui", "");
+    assert_eq!(page.status, 200);
+    let policy = page.field("content-security-policy").expect("a policy");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'sha256-"),
+        "{policy}"
+    );
+    assert!(!policy.contains("unsafe"), "{policy}");
+    let stats = server.ask("GET /v1/admin/stats", "").json();
+    for pointer in [
+        "/http/routes/0/durations",
+        "/http/durationBoundsMicros",
+        "/loops/0/busyMicros",
+        "/process/residentBytes",
+        "/total/entries",
+    ] {
+        assert!(stats.pointer(pointer).is_some(), "{pointer} in {stats}");
+    }
+}

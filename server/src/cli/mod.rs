@@ -12,6 +12,7 @@ mod data_dir;
 mod inspect;
 mod logging;
 mod manual;
+mod notify;
 mod progress;
 mod repair;
 mod rules;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::notify;
 use crate::engine::Progress;
 use crate::runtime::server::Observer;
 
@@ -81,6 +82,7 @@ impl Observer for Console {
 
     fn recovered(&self) {
         self.bar.finish_and_clear();
+        notify::ready();
     }
 
     fn listening(&self, address: SocketAddr) {

@@ -5,8 +5,9 @@ use super::body::Body;
 use super::context::Context as LoopState;
 use super::fault::Fault;
 use super::query::{self, Mode, Unknown};
-use super::traffic::{Surface, Totals};
+use super::traffic::{DURATION_BOUNDS_US, PlaceTotals, Surface, Totals};
 use crate::engine::{CheckpointError, Readiness, SnapshotKind, SnapshotReport};
+use crate::observe::process::Process;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Response, StatusCode};
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// `GET /v1/admin/stats`
@@ -24,6 +26,8 @@ pub(crate) fn stats(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Faul
     let (unauthorized, forbidden) = state.settings.access.refusals();
     document["access"] = json!({ "unauthorized": unauthorized, "forbidden": forbidden });
     document["http"] = traffic(&state.settings.traffic.totals());
+    document["loops"] = loops(state);
+    document["process"] = process(state);
     Ok(Answer::now(shown(StatusCode::OK, &document)))
 }
 
@@ -39,8 +43,58 @@ fn traffic(totals: &Totals) -> Value {
         "connectionsOpen": totals.open,
         "connectionsAccepted": totals.accepted,
         "connectionsRefused": totals.refused,
+        "connectionsBlocked": totals.blocked,
         "requests": requests,
         "answers": answers,
+        "durationBoundsMicros": DURATION_BOUNDS_US,
+        "routes": totals.places.iter().map(route).collect::<Vec<_>>(),
+    })
+}
+
+fn route(totals: &PlaceTotals) -> Value {
+    let statuses: serde_json::Map<String, Value> = totals
+        .statuses
+        .iter()
+        .map(|(status, count)| (status.to_string(), (*count).into()))
+        .collect();
+    json!({
+        "route": totals.place.route(),
+        "method": totals.place.method(),
+        "statuses": statuses,
+        "durations": totals.durations,
+        "durationNanosSum": totals.nanos,
+        "bytesIn": totals.bytes_in,
+        "bytesOut": totals.bytes_out,
+    })
+}
+
+/// Each event loop; its busy share is over its whole life.
+fn loops(state: &LoopState) -> Value {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let uptime = state.settings.started.elapsed().as_secs_f64();
+    let all = state.settings.loops.figures();
+    all.into_iter()
+        .map(|figures| {
+            json!({
+                "loop": figures.index,
+                "busyMicros": micros(figures.busy),
+                "busyShare": figures.busy.as_secs_f64() / uptime,
+                "turnMaxMicros": micros(figures.longest_turn),
+                "sliceMaxMicros": micros(figures.longest_slice),
+                "stalls": figures.stalls,
+            })
+        })
+        .collect()
+}
+
+fn process(state: &LoopState) -> Value {
+    let process = Process::read(state.settings.started);
+    json!({
+        "residentBytes": process.resident_bytes,
+        "cpuSeconds": process.cpu.as_secs_f64(),
+        "openFiles": process.open_files,
+        "uptimeSeconds": process.uptime.as_secs_f64(),
+        "version": env!("CARGO_PKG_VERSION"),
     })
 }
 

@@ -2,10 +2,12 @@
 
 use super::io::Link;
 use super::settings::Settings;
+use super::target;
 use super::timer::{LocalExecutor, LoopTimer};
 use super::traffic::LoopTraffic;
 use crate::engine::Lane;
 use crate::observe::Record;
+use crate::observe::hot::ONE_IN;
 use crate::observe::loops::LoopWatch;
 use crate::runtime::{Gate, LoopContext, Shutdown};
 use hyper::server::conn::{http1, http2};
@@ -52,6 +54,8 @@ pub(crate) struct Context {
     /// as hashing a key.
     pub(crate) now: Cell<Instant>,
     pub(crate) watch: Arc<LoopWatch>,
+    /// Requests for a key, for looking at one in so many.
+    keys_asked: Cell<u64>,
     /// For drawing samples.
     rng: RefCell<fastrand::Rng>,
     spare: RefCell<Vec<Vec<u8>>>,
@@ -106,6 +110,7 @@ impl Context {
             last_reader: Cell::new(0),
             now: Cell::new(Instant::now()),
             watch: context.watch,
+            keys_asked: Cell::new(0),
             rng: RefCell::new(fastrand::Rng::new()),
             spare: RefCell::default(),
             links: RefCell::default(),
@@ -117,6 +122,18 @@ impl Context {
     /// From 0 up to 1.
     pub(crate) fn random(&self) -> f64 {
         self.rng.borrow_mut().f64()
+    }
+
+    /// Looks at some of the keys asked for, to know the hot ones. `path` is percent-encoded.
+    pub(crate) fn note_key(&self, path: &str) {
+        let asked = self.keys_asked.get();
+        self.keys_asked.set(asked.wrapping_add(1));
+        if asked.is_multiple_of(ONE_IN)
+            && let Ok(key) = target::decode(path)
+            && !key.is_empty()
+        {
+            self.watch.hot.note(&key);
+        }
     }
 
     /// Has a request's line written.

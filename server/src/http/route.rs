@@ -16,8 +16,11 @@ pub(crate) enum Endpoint {
     V1Batch,
     Stats,
     Metrics,
+    Ui,
     Snapshot,
     Snapshots,
+    HotKeys,
+    BigKeys,
     Config,
     Backup,
     Live,
@@ -32,7 +35,7 @@ const KV_KEY: &str = "/kv/";
 const CLUSTER_ROUTE: &str = "/api/cluster/route/";
 
 impl Endpoint {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: &[Self] = &[
         Self::KvKey,
         Self::KvKeys,
         Self::ClusterRoute,
@@ -42,8 +45,11 @@ impl Endpoint {
         Self::V1Batch,
         Self::Stats,
         Self::Metrics,
+        Self::Ui,
         Self::Snapshot,
         Self::Snapshots,
+        Self::HotKeys,
+        Self::BigKeys,
         Self::Config,
         Self::Backup,
         Self::Live,
@@ -71,6 +77,8 @@ impl Endpoint {
             "/v1/admin/stats" => Self::Stats,
             "/v1/admin/snapshot" => Self::Snapshot,
             "/v1/admin/snapshots" => Self::Snapshots,
+            "/v1/admin/hotkeys" => Self::HotKeys,
+            "/v1/admin/bigkeys" => Self::BigKeys,
             "/v1/admin/config" => Self::Config,
             "/v1/admin/backup" => Self::Backup,
             "/health/live" => Self::Live,
@@ -78,6 +86,7 @@ impl Endpoint {
             "/health/startup" => Self::Startup,
             "/actuator/health" => Self::Actuator,
             "/metrics" => Self::Metrics,
+            "/ui" if cfg!(feature = "ui") => Self::Ui,
             "/openapi.json" => Self::OpenApi,
             _ => return None,
         };
@@ -96,8 +105,11 @@ impl Endpoint {
             Self::V1Batch => "/v1/batch",
             Self::Stats => "/v1/admin/stats",
             Self::Metrics => "/metrics",
+            Self::Ui => "/ui",
             Self::Snapshot => "/v1/admin/snapshot",
             Self::Snapshots => "/v1/admin/snapshots",
+            Self::HotKeys => "/v1/admin/hotkeys",
+            Self::BigKeys => "/v1/admin/bigkeys",
             Self::Config => "/v1/admin/config",
             Self::Backup => "/v1/admin/backup",
             Self::Live => "/health/live",
@@ -167,6 +179,8 @@ impl Endpoint {
             | Self::Stats
             | Self::Snapshot
             | Self::Snapshots
+            | Self::HotKeys
+            | Self::BigKeys
             | Self::Config
             | Self::Backup => Surface::V1,
             Self::Actuator
@@ -174,6 +188,7 @@ impl Endpoint {
             | Self::Ready
             | Self::Startup
             | Self::Metrics
+            | Self::Ui
             | Self::OpenApi => Surface::Other,
         }
     }
@@ -186,7 +201,7 @@ mod tests {
 
     #[test]
     fn every_template_leads_to_its_endpoint() {
-        for endpoint in Endpoint::ALL {
+        for endpoint in Endpoint::ALL.iter().copied() {
             let path = endpoint.template().replace("{key}", "some/key");
             let (found, start) = Endpoint::find(&path).expect("a known path");
             assert_eq!(found, endpoint);
@@ -241,7 +256,7 @@ mod tests {
             }
         }
         let routed: BTreeSet<String> = Endpoint::ALL
-            .into_iter()
+            .iter()
             .flat_map(|endpoint| {
                 endpoint
                     .allow()

@@ -8,7 +8,7 @@ use super::guard::{self, Peer};
 use super::io::Link;
 use super::route::Endpoint;
 use super::traffic::{Place, Surface};
-use super::{admin, backup, batch, configuration, health, keys, kv, metrics, v1};
+use super::{admin, backup, batch, configuration, health, hot, keys, kv, metrics, ui, v1};
 use crate::observe::{Record, Stages};
 use crate::trust::Place as Reserved;
 use http::header::{HOST, TRANSFER_ENCODING};
@@ -50,6 +50,9 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         };
         let (parts, body) = request.into_parts();
         let found = Endpoint::find(parts.uri.path());
+        if let Some((Endpoint::V1Key | Endpoint::KvKey, start)) = found {
+            self.state.note_key(&parts.uri.path()[start..]);
+        }
         let watch = Watch::new(
             &self.state,
             self.link.as_deref(),
@@ -284,8 +287,11 @@ fn dispatch(
         Endpoint::V1Batch => batch::post(state, parts, body, caller),
         Endpoint::Stats => admin::stats(state, &parts),
         Endpoint::Metrics => Ok(metrics::get(state, &parts)),
+        Endpoint::Ui => Ok(ui::page()),
         Endpoint::Snapshot => admin::snapshot(state, &parts),
         Endpoint::Snapshots => admin::snapshots(state, &parts),
+        Endpoint::HotKeys => hot::hot_keys(state, &parts),
+        Endpoint::BigKeys => hot::big_keys(state, &parts),
         Endpoint::Config => configuration::config(state, &parts, body),
         Endpoint::Backup => backup::get(state, &parts),
         Endpoint::Actuator => Ok(health::actuator(state)),

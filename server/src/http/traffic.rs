@@ -375,7 +375,7 @@ mod tests {
     fn every_route_and_method_has_a_place_of_its_own() {
         let mut seen = std::collections::BTreeSet::new();
         let methods = METHODS.map(|method| method.parse().expect("a method"));
-        for endpoint in Endpoint::ALL.map(Some).into_iter().chain([None]) {
+        for endpoint in Endpoint::ALL.iter().copied().map(Some).chain([None]) {
             for method in &methods {
                 let place = Place::of(endpoint, method);
                 assert!(seen.insert(place.0));

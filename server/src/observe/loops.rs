@@ -1,5 +1,6 @@
 //! How busy the event loops are, and whether anything keeps one of them from its other work.
 
+use super::hot::{HotKey, HotKeys};
 use super::metrics::LoopFigures;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,6 +26,7 @@ pub struct LoopWatch {
     turn_max_nanos: AtomicU64,
     slice_max_nanos: AtomicU64,
     stalls: AtomicU64,
+    pub(crate) hot: HotKeys,
     /// Stalls that were told of, and when the last one was.
     told: Mutex<(u64, Option<Instant>)>,
 }
@@ -38,6 +40,7 @@ impl Loops {
             turn_max_nanos: AtomicU64::new(0),
             slice_max_nanos: AtomicU64::new(0),
             stalls: AtomicU64::new(0),
+            hot: HotKeys::default(),
             told: Mutex::default(),
         });
         self.all
@@ -45,6 +48,12 @@ impl Loops {
             .unwrap_or_else(PoisonError::into_inner)
             .push(watch.clone());
         watch
+    }
+
+    /// The `limit` hottest keys, and how many requests they are out of.
+    pub(crate) fn hottest(&self, limit: usize) -> (Vec<HotKey>, u64) {
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        HotKeys::hottest(all.iter().map(|watch| &watch.hot), limit)
     }
 
     pub(crate) fn figures(&self) -> Vec<LoopFigures> {

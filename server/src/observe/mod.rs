@@ -6,6 +6,7 @@
 //! # Reading order
 //! `sink` (who writes), `line` (what a line looks like), `request` (what is told of a request), `metrics`.
 
+pub(crate) mod hot;
 mod line;
 pub mod loops;
 pub(crate) mod metrics;

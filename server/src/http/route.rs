@@ -151,7 +151,13 @@ impl Endpoint {
     /// so that a new endpoint is closed until somebody opens it.
     pub(crate) fn needs(self, method: &Method) -> Option<Role> {
         match self {
-            Self::Actuator | Self::Live | Self::Ready | Self::Startup | Self::OpenApi => None,
+            // The page shows nothing by itself: it asks with the token it is given.
+            Self::Actuator
+            | Self::Live
+            | Self::Ready
+            | Self::Startup
+            | Self::OpenApi
+            | Self::Ui => None,
             Self::KvKey | Self::V1Key => {
                 let reads = method == Method::GET || method == Method::HEAD;
                 Some(if reads { Role::Read } else { Role::Write })
@@ -167,7 +173,7 @@ impl Endpoint {
 
     /// Whether requests are written to the audit log: administration, but for reading figures over and over.
     pub(crate) fn is_audited(self, method: &Method) -> bool {
-        self != Self::Stats && self.needs(method) == Some(Role::Admin)
+        !matches!(self, Self::Stats | Self::HotKeys) && self.needs(method) == Some(Role::Admin)
     }
 
     pub(crate) fn surface(self) -> Surface {

@@ -80,6 +80,7 @@ impl Operation {
             )
         });
         let media_type = answer.field("content-type").unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default();
         if let Some(content) = response["content"].as_object() {
             let known = content
                 .keys()

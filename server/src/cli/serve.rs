@@ -227,6 +227,14 @@ fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
             header_timeout: limits.header_timeout,
             body_timeout: limits.body_timeout,
             connections_max: limits.connections_max,
+            streams_max: limits.streams_max,
+            fairness: http::Fairness {
+                connections_per_address_max: limits.connections_per_address_max,
+                requests_per_connection_max: limits.requests_per_connection_max,
+                requests_per_address_max: limits.requests_per_address_max,
+                queue_delay_max: limits.queue_delay_max,
+                upload_bytes_max: limits.upload_bytes_max,
+            },
             shutdown_grace: config.shutdown_timeout,
             request_log: Some(RequestLog {
                 sink: log.sink.clone(),

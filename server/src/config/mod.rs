@@ -202,6 +202,12 @@ pub(crate) struct Limits {
     pub(crate) header_timeout: Duration,
     pub(crate) body_timeout: Duration,
     pub(crate) connections_max: usize,
+    pub(crate) connections_per_address_max: Option<usize>,
+    pub(crate) streams_max: u32,
+    pub(crate) requests_per_connection_max: Option<u32>,
+    pub(crate) requests_per_address_max: Option<u32>,
+    pub(crate) upload_bytes_max: usize,
+    pub(crate) queue_delay_max: Duration,
 }
 
 /// How a log line looks.
@@ -246,7 +252,7 @@ impl Config {
             audit_log: effective.path("audit-log"),
             tls: TlsFiles::new(effective)?,
             verify_reads: effective.switch("verify-reads"),
-            limits: Limits::new(effective),
+            limits: Limits::new(effective)?,
             log_format: effective.choice("log-format").map(|format| match format {
                 "pretty" => LogFormat::Pretty,
                 "ecs" => LogFormat::Ecs,
@@ -334,8 +340,8 @@ impl Memory {
 }
 
 impl Limits {
-    fn new(effective: &Effective) -> Self {
-        Limits {
+    fn new(effective: &Effective) -> Result<Self, ConfigError> {
+        Ok(Limits {
             key_bytes_max: effective.bytes("max-key-size"),
             value_bytes_max: effective.bytes("max-value-size"),
             batch_operations_max: effective.count("max-batch-operations"),
@@ -344,7 +350,41 @@ impl Limits {
             header_timeout: effective.duration("header-timeout"),
             body_timeout: effective.duration("request-timeout"),
             connections_max: effective.count("max-connections"),
+            connections_per_address_max: effective.count_if_any("max-connections-per-address"),
+            streams_max: small(effective.count("max-streams")),
+            requests_per_connection_max: effective.count_if_any("max-request-rate").map(small),
+            requests_per_address_max: effective
+                .count_if_any("max-request-rate-per-address")
+                .map(small),
+            upload_bytes_max: upload_bytes_max(effective)?,
+            queue_delay_max: effective.duration("max-queue-delay"),
+        })
+    }
+}
+
+fn small(count: usize) -> u32 {
+    u32::try_from(count).expect("the table's counts are small")
+}
+
+/// Memory for bodies on their way: as set, if the largest body fits.
+fn upload_bytes_max(effective: &Effective) -> Result<usize, ConfigError> {
+    let name = ["max-value-size", "max-batch-size"]
+        .into_iter()
+        .max_by_key(|name| effective.size(name))
+        .expect("there are two");
+    let bytes = effective.bytes(name);
+    let row = effective.row("max-upload-memory");
+    match &row.value {
+        None => Ok((256 << 20).max(bytes.saturating_mul(4))),
+        Some(Value::Size(found)) if *found >= bytes as u64 => {
+            Ok(usize::try_from(*found).unwrap_or(usize::MAX))
         }
+        Some(found) => Err(ConfigError::new(
+            &row.place,
+            format!(
+                "max-upload-memory: found {found}, which is below {name} of {bytes} bytes; expected at least that much"
+            ),
+        )),
     }
 }
 
@@ -446,6 +486,10 @@ impl Effective {
             }
             _ => unreachable!("{name} is a count by the table"),
         }
+    }
+
+    fn count_if_any(&self, name: &str) -> Option<usize> {
+        self.row(name).value.is_some().then(|| self.count(name))
     }
 
     fn size(&self, name: &str) -> u64 {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::settings::{CONFIG, Fallback, SETTINGS, Section, Setting};
+use super::settings::{CONFIG, Fallback, Kind, SETTINGS, Section, Setting};
 use super::{Effective, Place};
 
 /// Where a text wider than this is broken.
@@ -94,6 +94,8 @@ fn example(setting: &Setting) -> String {
         "data-dir" => "\"/var/lib/inflightkv\"".to_owned(),
         "log-format" => "\"json\"".to_owned(),
         "max-memory" => "\"512MiB\"".to_owned(),
+        "max-upload-memory" => "\"1GiB\"".to_owned(),
+        _ if matches!(setting.kind, Kind::Count { .. }) => "1000".to_owned(),
         _ => format!("\"{}\"", setting.placeholder),
     }
 }

@@ -86,6 +86,12 @@ fn the_defaults_are_those_of_the_contract() {
             header_timeout: seconds(10),
             body_timeout: seconds(30),
             connections_max: 10_000,
+            connections_per_address_max: None,
+            streams_max: 256,
+            requests_per_connection_max: None,
+            requests_per_address_max: None,
+            upload_bytes_max: 256 << 20,
+            queue_delay_max: seconds(1),
         },
         log_format: None,
         log_level: LogLevel::Info,
@@ -397,4 +403,20 @@ fn what_config_prints_is_a_file_that_means_the_same() {
     .expect("a valid configuration");
     let (_, again) = load(&effective.print(), &[], &[]).expect("what was printed is valid");
     assert_eq!(again, config);
+}
+
+#[test]
+fn memory_for_bodies_has_to_hold_the_largest() {
+    let bytes = |flags: &[(&'static str, &str)]| config("", &[], flags).limits.upload_bytes_max;
+    assert_eq!(bytes(&[("max-value-size", "1GiB")]), 4 << 30);
+    assert_eq!(bytes(&[("max-upload-memory", "16MiB")]), 16 << 20);
+    let message = error("", &[], &[("max-upload-memory", "15MiB")]);
+    assert!(
+        message.starts_with("flag --max-upload-memory: max-upload-memory: found "),
+        "{message}"
+    );
+    assert!(
+        message.contains("below max-batch-size of 16777216 bytes"),
+        "{message}"
+    );
 }

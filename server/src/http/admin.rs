@@ -28,6 +28,7 @@ pub(crate) fn stats(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Faul
     document["http"] = traffic(&state.settings.traffic.totals());
     document["loops"] = loops(state);
     document["process"] = process(state);
+    document["http"]["uploadBytes"] = state.settings.uploads.bytes().into();
     Ok(Answer::now(shown(StatusCode::OK, &document)))
 }
 

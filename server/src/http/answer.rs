@@ -101,7 +101,7 @@ impl Answer {
                 }
                 Self::Later(future) => return future.as_mut().poll(context),
                 Self::Upload(upload, then) => {
-                    let body = ready!(upload.poll(context));
+                    let body = ready!(upload.poll(&state.settings, context));
                     let then = then.take().expect("a body is complete once");
                     *self = then.go_on(state, body);
                 }

@@ -1,6 +1,8 @@
 //! Bodies both ways: reading a request's within its limits, and what an answer carries.
 
 use super::fault::Fault;
+use super::settings::Settings;
+use super::uploads::Hold;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap};
 use http_body::{Body as _, Frame, SizeHint};
@@ -88,6 +90,8 @@ pub(crate) struct Upload {
     /// All chunks, once there are two.
     joined: Vec<u8>,
     limits: UploadLimits,
+    /// What is held of the memory for all bodies; nothing while the body is there when it is asked for.
+    hold: Hold,
     /// Set only when the body was not there already: most requests never touch a timer.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -123,12 +127,17 @@ impl Upload {
             first: Bytes::new(),
             joined: Vec::new(),
             limits,
+            hold: Hold::default(),
             deadline: None,
         })
     }
 
     /// The whole body.
-    pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Bytes, Fault>> {
+    pub(crate) fn poll(
+        &mut self,
+        settings: &Settings,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, Fault>> {
         while !self.incoming.is_end_stream() {
             match Pin::new(&mut self.incoming).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -142,6 +151,12 @@ impl Upload {
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Fault::BodyBroken)),
                 Poll::Ready(None) => break,
                 Poll::Pending => {
+                    // Only what waits is counted: what is there at once is gone again at once.
+                    let have = self.first.len().max(self.joined.capacity());
+                    let max = settings.fairness.upload_bytes_max;
+                    if self.hold.grow_to(have, &settings.uploads, max).is_err() {
+                        return Poll::Ready(Err(Fault::UploadsExhausted));
+                    }
                     let timeout = self.limits.timeout;
                     let deadline = self
                         .deadline

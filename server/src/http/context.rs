@@ -1,6 +1,7 @@
 //! What the requests of one event loop share: the store, the limits, and memory that is borrowed for a moment.
 
 use super::io::Link;
+use super::overload::Overload;
 use super::settings::Settings;
 use super::target;
 use super::timer::{LocalExecutor, LoopTimer};
@@ -61,6 +62,8 @@ pub(crate) struct Context {
     spare: RefCell<Vec<Vec<u8>>>,
     links: RefCell<HashMap<u64, Rc<Link>>>,
     next_link: Cell<u64>,
+    /// Whether this loop is behind with its work.
+    pub(crate) overload: Overload,
     /// Told when the last connection is gone.
     pub(crate) drained: Notify,
 }
@@ -92,6 +95,7 @@ impl Context {
             .keep_alive_timeout(PING_PATIENCE);
         Rc::new(Self {
             traffic: settings.traffic.join(),
+            overload: Overload::new(settings.fairness.queue_delay_max),
             key_limits: KeyLimits {
                 bytes_max: settings.key_bytes_max,
             },

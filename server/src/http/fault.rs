@@ -1,6 +1,7 @@
 //! Everything that can be wrong with a request or refuse it, as data: `kv` and `v1` give it a status and a code.
 
 use super::configuration::SettingError;
+use super::guests::TooFast;
 use super::ttl::TtlError;
 use crate::engine::{CheckpointError, Current, FailedCondition, PatchError, Readiness, Refusal};
 use crate::runtime::NotDurable;
@@ -115,6 +116,17 @@ pub(crate) enum Fault {
     Internal { reason: String },
     #[error("the server has as many connections as it takes")]
     TooManyConnections,
+    #[error("there are as many connections from this address as it may have")]
+    Crowded,
+    #[error("more requests in a second than {} may send", match .0 {
+        TooFast::Connection => "one connection",
+        TooFast::Address => "one address",
+    })]
+    TooFast(TooFast),
+    #[error("the server is behind with its work")]
+    Overloaded,
+    #[error("too many bodies are arriving at the same time")]
+    UploadsExhausted,
 }
 
 /// What is wrong with a key before any rule about keys is asked.
@@ -145,6 +157,8 @@ impl Fault {
                 | Self::BodyTimeout { .. }
                 | Self::BodyBroken
                 | Self::TooManyConnections
+                | Self::Crowded
+                | Self::UploadsExhausted
         )
     }
 
@@ -166,7 +180,11 @@ impl Fault {
             | Self::Refused(_)
             | Self::TooManyConnections
             | Self::Contended
-            | Self::Snapshot(CheckpointError::TooManyBackups { .. }) => Some("1"),
+            | Self::Snapshot(CheckpointError::TooManyBackups { .. })
+            | Self::Crowded
+            | Self::TooFast(_)
+            | Self::Overloaded
+            | Self::UploadsExhausted => Some("1"),
             Self::DurabilityFailed(cause) | Self::ReadNotDurable(cause) if cause.disk_full => {
                 Some("1")
             }

@@ -354,9 +354,14 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::HeaderTimeout { .. } | Fault::BodyTimeout { .. } => {
             (StatusCode::REQUEST_TIMEOUT, "VALIDATION_FAILED")
         }
-        Fault::NotServing(_) | Fault::TooManyConnections | Fault::Contended => {
-            (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY")
-        }
+        // What its clients know to try again.
+        Fault::NotServing(_)
+        | Fault::TooManyConnections
+        | Fault::Contended
+        | Fault::Crowded
+        | Fault::TooFast(_)
+        | Fault::Overloaded
+        | Fault::UploadsExhausted => (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY"),
         Fault::Refused(refusal) => match refusal {
             Refusal::NotServing(_) | Refusal::Backlog => {
                 (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY")

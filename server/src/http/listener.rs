@@ -2,6 +2,7 @@
 
 use super::context::Context as LoopState;
 use super::fault::Fault;
+use super::guests::Seat;
 use super::io::{FirstBytes, Io, Link, Phase};
 use super::service::Service;
 use super::settings::Settings;
@@ -34,6 +35,8 @@ pub async fn serve(context: LoopContext, listener: TcpListener, settings: Rc<Set
     let shutdown = state.shutdown.clone();
     let mut end = pin!(shutdown.requested());
     let refusals = Rc::new(Cell::new(0));
+    let probing = state.clone();
+    let probe = tokio::task::spawn_local(async move { probing.overload.probe().await });
     loop {
         tokio::select! {
             biased;
@@ -49,6 +52,7 @@ pub async fn serve(context: LoopContext, listener: TcpListener, settings: Rc<Set
         }
     }
     drop(listener);
+    probe.abort();
     state.stop();
     let drained = async {
         while state.connections() > 0 {
@@ -76,20 +80,15 @@ fn is_the_clients(error: &io::Error) -> bool {
 
 fn accept(state: &Rc<LoopState>, stream: TcpStream, peer: SocketAddr, refusals: &Rc<Cell<usize>>) {
     state.traffic.accepted();
-    if !state.settings.traffic.enter(state.settings.connections_max) {
-        state.traffic.refused();
-        if refusals.get() < REFUSALS_MAX {
-            refusals.set(refusals.get() + 1);
-            let (state, refusals) = (state.clone(), refusals.clone());
-            tokio::task::spawn_local(async move {
-                let link = Link::new(0, Wire::Plain(stream), Some(peer), state);
-                link.push_last(&v1::last_words(&Fault::TooManyConnections));
-                link.linger().await;
-                refusals.set(refusals.get() - 1);
-            });
-        }
-        return;
+    let settings = &state.settings;
+    if !settings.traffic.enter(settings.connections_max) {
+        return refuse(state, stream, peer, refusals, Fault::TooManyConnections);
     }
+    let Ok(seat) = settings.guests.seat(peer.ip(), &settings.fairness) else {
+        settings.traffic.leave();
+        return refuse(state, stream, peer, refusals, Fault::Crowded);
+    };
+    let seat = seat.map(Rc::new);
     // Answers are whole when they are written; holding back small ones only adds delay. It fails only on a socket
     // that is gone, which the first read finds out as well.
     let _ = stream.set_nodelay(true);
@@ -98,21 +97,21 @@ fn accept(state: &Rc<LoopState>, stream: TcpStream, peer: SocketAddr, refusals: 
         let (config, state) = (tls.current(), state.clone());
         tokio::task::spawn_local(async move {
             if let Some(stream) = shake_hands(&state, config, stream).await {
-                talk(&state, Wire::Tls(Box::new(stream)), peer).await;
+                talk(&state, Wire::Tls(Box::new(stream)), peer, seat).await;
             }
         });
         return;
     }
     let state = state.clone();
-    tokio::task::spawn_local(async move { talk(&state, Wire::Plain(stream), peer).await });
+    tokio::task::spawn_local(async move { talk(&state, Wire::Plain(stream), peer, seat).await });
 }
 
 /// Has a place among the open connections for as long as it lasts.
-async fn talk(state: &Rc<LoopState>, wire: Wire, peer: SocketAddr) {
+async fn talk(state: &Rc<LoopState>, wire: Wire, peer: SocketAddr, seat: Option<Rc<Seat>>) {
     let link = Link::new(state.next_link_id(), wire, Some(peer), state.clone());
     state.enter(&link);
     let guard = Place(link);
-    converse(&guard.0).await;
+    converse(&guard.0, seat).await;
 }
 
 /// The beginning of TLS. `None` when it fails, takes longer than a request's head may, or the loop ends.
@@ -123,15 +122,15 @@ async fn shake_hands(
     stream: TcpStream,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     /// Gives the connection's place back unless it goes on.
-    struct Seat<'a>(&'a LoopState, bool);
-    impl Drop for Seat<'_> {
+    struct Taken<'a>(&'a LoopState, bool);
+    impl Drop for Taken<'_> {
         fn drop(&mut self) {
             if !self.1 {
                 self.0.settings.traffic.leave();
             }
         }
     }
-    let mut seat = Seat(state, false);
+    let mut taken = Taken(state, false);
     let handshake = tokio_rustls::TlsAcceptor::from(config).accept(stream);
     let shaken = tokio::select! {
         biased;
@@ -140,7 +139,7 @@ async fn shake_hands(
     };
     match shaken {
         Ok(Ok(stream)) => {
-            seat.1 = true;
+            taken.1 = true;
             Some(stream)
         }
         Ok(Err(error)) => {
@@ -154,6 +153,28 @@ async fn shake_hands(
     }
 }
 
+/// Says why a connection is not taken, to some at a time; the others are only closed.
+fn refuse(
+    state: &Rc<LoopState>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    refusals: &Rc<Cell<usize>>,
+    fault: Fault,
+) {
+    state.traffic.refused();
+    if refusals.get() >= REFUSALS_MAX {
+        return;
+    }
+    refusals.set(refusals.get() + 1);
+    let (state, refusals) = (state.clone(), refusals.clone());
+    tokio::task::spawn_local(async move {
+        let link = Link::new(0, Wire::Plain(stream), Some(peer), state);
+        link.push_last(&v1::last_words(&fault));
+        link.linger().await;
+        refusals.set(refusals.get() - 1);
+    });
+}
+
 /// A place among the open connections; given back also when the task is dropped.
 struct Place(Rc<Link>);
 
@@ -163,13 +184,13 @@ impl Drop for Place {
     }
 }
 
-async fn converse(link: &Rc<Link>) {
+async fn converse(link: &Rc<Link>, seat: Option<Rc<Seat>>) {
     let state = link.state.clone();
     let ending = match link.first_bytes().await {
         None => Ending::Silent,
         Some(FirstBytes::TooSlow) => Ending::HeadTooSlow,
         Some(FirstBytes::Http1) => {
-            let service = Service::new(state.clone(), Some(link.clone()), link.peer());
+            let service = Service::new(state.clone(), Some(link.clone()), link.peer(), seat);
             drive(
                 link,
                 state.http1.serve_connection(Io(link.clone()), service),
@@ -177,7 +198,7 @@ async fn converse(link: &Rc<Link>) {
             .await
         }
         Some(FirstBytes::Http2) => {
-            let service = Service::new(state.clone(), None, link.peer());
+            let service = Service::new(state.clone(), None, link.peer(), seat);
             drive(
                 link,
                 state.http2.serve_connection(Io(link.clone()), service),

@@ -157,7 +157,13 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::AuditBacklog => (StatusCode::SERVICE_UNAVAILABLE, "AUDIT_BACKLOG"),
         Fault::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "VALUE_DAMAGED"),
         Fault::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
-        Fault::TooManyConnections => (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_CONNECTIONS"),
+        Fault::TooManyConnections | Fault::Crowded => {
+            (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_CONNECTIONS")
+        }
+        Fault::TooFast(_) => (StatusCode::TOO_MANY_REQUESTS, "TOO_MANY_REQUESTS"),
+        Fault::Overloaded | Fault::UploadsExhausted => {
+            (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED")
+        }
     }
 }
 

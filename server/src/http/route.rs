@@ -137,6 +137,11 @@ impl Endpoint {
             .any(|allowed| allowed == method.as_str())
     }
 
+    /// Whether it is answered however busy the server is: what operators need to find out why.
+    pub(crate) fn comes_first(self) -> bool {
+        self.surface() == Surface::Other || self.template().starts_with("/v1/admin/")
+    }
+
     /// Whether there is no answer before what is on disk has been loaded.
     pub(crate) fn needs_the_store(self) -> bool {
         self.surface() != Surface::Other && self != Self::ClusterRoute

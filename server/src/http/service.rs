@@ -5,13 +5,14 @@ use super::body::Body;
 use super::context::Context as LoopState;
 use super::fault::Fault;
 use super::guard::{self, Peer};
+use super::guests::Seat;
 use super::io::Link;
 use super::route::Endpoint;
 use super::traffic::{Place, Surface};
 use super::{admin, backup, batch, configuration, health, hot, keys, kv, metrics, ui, v1};
 use crate::observe::{Record, Stages};
 use crate::trust::Place as Reserved;
-use http::header::{HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{Request, Response, Uri};
 use hyper::body::{Body as _, Incoming};
@@ -22,6 +23,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+/// The longest body that is read past without a word when nobody wants it.
+const SKIPPED_BYTES_MAX: u64 = 8 * 1024;
+
 /// Answers the requests of one connection.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -29,11 +33,55 @@ pub(crate) struct Service {
     /// Told where requests begin and end; absent on HTTP/2, where they overlap.
     link: Option<Rc<Link>>,
     peer: Peer,
+    /// What the connection is held to, when there is anything.
+    seat: Option<Rc<Seat>>,
 }
 
 impl Service {
-    pub(crate) fn new(state: Rc<LoopState>, link: Option<Rc<Link>>, peer: Peer) -> Self {
-        Self { state, link, peer }
+    pub(crate) fn new(
+        state: Rc<LoopState>,
+        link: Option<Rc<Link>>,
+        peer: Peer,
+        seat: Option<Rc<Seat>>,
+    ) -> Self {
+        Self {
+            state,
+            link,
+            peer,
+            seat,
+        }
+    }
+
+    /// Whether a request to `endpoint` that begins `now` may be served now.
+    fn admit(&self, endpoint: Option<Endpoint>, now: Instant) -> Result<(), Fault> {
+        if endpoint.is_some_and(Endpoint::comes_first) {
+            return Ok(());
+        }
+        if let Some(seat) = &self.seat {
+            seat.asks(now).map_err(Fault::TooFast)?;
+        }
+        if self.state.overload.sheds(now) {
+            return Err(Fault::Overloaded);
+        }
+        Ok(())
+    }
+
+    fn dispatch(
+        &self,
+        parts: Parts,
+        body: Incoming,
+        found: Option<(Endpoint, usize)>,
+        now: Instant,
+        place: &mut Option<Reserved>,
+    ) -> Dispatched {
+        let endpoint = found.map(|(endpoint, _)| endpoint);
+        match self.admit(endpoint, now) {
+            Ok(()) => dispatch(&self.state, parts, body, found, self.peer, place),
+            Err(fault) => {
+                let surface = endpoint.map_or(Surface::Other, Endpoint::surface);
+                (surface, Err(fault))
+            }
+        }
     }
 }
 
@@ -49,6 +97,14 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             None => Instant::now(),
         };
         let (parts, body) = request.into_parts();
+        // hyper reads past a body that nobody wanted only as far as it is there already. If more is to come, the
+        // connection ends after the answer, and the client is better told so.
+        let unread = self.link.is_some()
+            && !body.is_end_stream()
+            && body
+                .size_hint()
+                .exact()
+                .is_none_or(|len| len > SKIPPED_BYTES_MAX);
         let found = Endpoint::find(parts.uri.path());
         if let Some((Endpoint::V1Key | Endpoint::KvKey, start)) = found {
             self.state.note_key(&parts.uri.path()[start..]);
@@ -81,15 +137,16 @@ impl hyper::service::Service<Request<Incoming>> for Service {
                     };
                     (Surface::Other, Err(fault))
                 } else {
-                    dispatch(&self.state, parts, body, found, self.peer, &mut place)
+                    self.dispatch(parts, body, found, begun, &mut place)
                 }
             }
-            None => dispatch(&self.state, parts, body, found, self.peer, &mut place),
+            None => self.dispatch(parts, body, found, begun, &mut place),
         };
         let answer = answer.unwrap_or_else(|fault| Answer::now(fail(surface, &fault)));
         Exchange {
             state: self.state.clone(),
             link: self.link.clone(),
+            closes: unread && !answer.waits_for_body(),
             answer,
             watch,
             place,
@@ -102,6 +159,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 pub(crate) struct Exchange {
     state: Rc<LoopState>,
     link: Option<Rc<Link>>,
+    /// The connection ends after the answer.
+    closes: bool,
     answer: Answer,
     watch: Watch,
     /// In the audit log, of what is audited.
@@ -114,10 +173,14 @@ impl Future for Exchange {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         this.watch.resume(&this.state, this.link.is_some());
-        let Poll::Ready(response) = this.answer.poll(&this.state, context) else {
+        let Poll::Ready(mut response) = this.answer.poll(&this.state, context) else {
             this.watch.pause(this.answer.waits_for_body());
             return Poll::Pending;
         };
+        if this.closes {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         if let Some(place) = this.place.take() {
             let status = response.status();
             let code = status.as_str().to_owned();

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::configuration::Configuration;
+use super::guests::Guests;
 use super::traffic::Traffic;
+use super::uploads::Uploads;
 use crate::observe::RequestLog;
 use crate::observe::loops::Loops;
 use crate::trust::Access;
@@ -45,6 +47,12 @@ pub struct Settings {
     pub connections_max: usize,
     /// Most requests at once on one HTTP/2 connection.
     pub streams_max: u32,
+    /// What one client may take at the cost of the others.
+    pub fairness: Fairness,
+    /// Who is connected, over all event loops.
+    pub guests: Arc<Guests>,
+    /// What bodies that are still arriving hold, over all event loops.
+    pub uploads: Arc<Uploads>,
     /// How long requests in flight may take to finish when the server stops.
     pub shutdown_grace: Duration,
     /// Lines about requests; `None` for none.
@@ -62,6 +70,33 @@ pub struct Settings {
     pub traffic: Arc<Traffic>,
     /// What `/v1/admin/config` shows and changes, and SIGHUP reads again; `None` for a server that is embedded.
     pub configuration: Option<Arc<dyn Configuration>>,
+}
+
+/// Limits that keep one client, or all of them together, from taking what the others need. `None` is no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fairness {
+    /// Most connections from one address; past it 503 and closed.
+    pub connections_per_address_max: Option<usize>,
+    /// Most requests in a second on one connection; past it 429.
+    pub requests_per_connection_max: Option<u32>,
+    /// Most requests in a second from one address; past it 429.
+    pub requests_per_address_max: Option<u32>,
+    /// Requests are refused, 503, while everything on their event loop waits longer than this for its turn.
+    pub queue_delay_max: Duration,
+    /// Most bytes of bodies that are still arriving, over all connections; past it 503.
+    pub upload_bytes_max: usize,
+}
+
+impl Default for Fairness {
+    fn default() -> Self {
+        Self {
+            connections_per_address_max: None,
+            requests_per_connection_max: None,
+            requests_per_address_max: None,
+            queue_delay_max: Duration::from_secs(1),
+            upload_bytes_max: 256 * 1024 * 1024,
+        }
+    }
 }
 
 impl Default for Settings {
@@ -83,6 +118,9 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(60),
             connections_max: 10_000,
             streams_max: 256,
+            fairness: Fairness::default(),
+            guests: Arc::default(),
+            uploads: Arc::default(),
             shutdown_grace: Duration::from_secs(10),
             request_log: None,
             loops: Arc::default(),

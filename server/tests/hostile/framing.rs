@@ -202,6 +202,44 @@ fn refused_bodies_are_not_read_as_requests() {
     }
 }
 
+/// A body that nobody wants: a small one is read past, and after a large one the connection ends, with a word about it.
+#[test]
+fn refused_bodies_are_skipped_or_end_the_connection_with_a_word() {
+    let server = with_victim();
+    for request in [
+        "PUT /v1/kv/__reserved",
+        "PUT /v1/kv/a?nonsense=1",
+        "POST /v1/kv/a",
+        "PUT /nowhere",
+        "DELETE /v1/kv/none",
+        "GET /v1/kv/victim",
+    ] {
+        let small = format!("{request}\nContent-Length: 100");
+        let (small, large) = (small, format!("{request}\nContent-Length: 900000"));
+        let with = |request: &str, len: usize| {
+            let head = request.replace('\n', " HTTP/1.1\r\nHost: test\r\n");
+            let mut bytes = format!("{head}\r\n\r\n").into_bytes();
+            bytes.extend(vec![b' '; len]);
+            bytes
+        };
+        let mut client = server.connect();
+        for _ in 0..2 {
+            client.send(with(&small, 100)).expect("it is taken");
+            let answer = client.answer(false).expect("an answer");
+            assert_eq!(answer.field("connection"), None, "{request}: {answer:?}");
+        }
+        client.send(with(&large, 900_000)).expect("it is taken");
+        let answer = client.answer(false).expect("an answer");
+        assert_eq!(
+            answer.field("connection"),
+            Some("close"),
+            "{request}: {answer:?}"
+        );
+        assert!(client.is_closed(), "{request}");
+        lives(&server, request);
+    }
+}
+
 /// Requests that begin in the middle of a packet, byte by byte: the same answers.
 #[test]
 fn requests_in_single_bytes_are_requests() {

@@ -7,6 +7,7 @@ mod support;
 
 mod bodies;
 mod connections;
+mod fairness;
 mod framing;
 mod heads;
 mod http2;

@@ -8,6 +8,7 @@
 mod support;
 
 mod endings;
+mod expiry;
 mod full;
 mod load;
 mod model;

@@ -70,7 +70,7 @@ fn rounds(mode: &str, quiet: Quiet) {
         let load = Load {
             address: server.address,
             durable: mode == "always",
-            changes: rng.usize(20..400),
+            changes: rng.usize(20..250),
         };
         let seed = rng.u64(..);
         if quiet == Quiet::Never {

@@ -69,6 +69,12 @@ impl Server {
             address: address.parse().expect("an address"),
             child,
         };
+        if flags.contains(&"--data-dir") {
+            // It is announced before it has recovered when that takes long, as it may on a busy machine.
+            eventually("the store is loaded", || {
+                server.ask("GET /health/startup", "").status == 200
+            });
+        }
         (server, stderr)
     }
 

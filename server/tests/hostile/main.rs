@@ -12,6 +12,7 @@ mod framing;
 mod heads;
 mod http2;
 mod known_mistakes;
+mod random;
 
 use support::{Answer, Server};
 

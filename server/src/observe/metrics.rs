@@ -61,7 +61,12 @@ pub(crate) fn in_classic_text(open_metrics: &str) -> String {
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some("HELP"), Some(name), text) => help = Some((name, text.unwrap_or(""))),
             (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
-                let suffix = if kind == "counter" { "_total" } else { "" };
+                let (suffix, kind) = match kind {
+                    "counter" => ("_total", kind),
+                    // There is no such type yet: it is a gauge that is always 1.
+                    "info" => ("_info", "gauge"),
+                    kind => ("", kind),
+                };
                 if let Some((_, text)) = help.take().filter(|(helped, _)| *helped == name) {
                     out.push_str(&format!("# HELP {name}{suffix} {text}\n"));
                 }
@@ -488,11 +493,13 @@ mod tests {
     #[test]
     fn the_classic_format_names_a_counter_like_its_sample() {
         let open = "# HELP a_seconds Time.\n# TYPE a_seconds counter\n# UNIT a_seconds seconds\n\
-                    a_seconds_total 1\n# HELP b Some.\n# TYPE b gauge\nb{x=\"# y\"} 2\n# EOF\n";
+                    a_seconds_total 1\n# HELP b Some.\n# TYPE b gauge\nb{x=\"# y\"} 2\n\
+                    # HELP c Which.\n# TYPE c info\nc_info{v=\"1\"} 1\n# EOF\n";
         assert_eq!(
             in_classic_text(open),
             "# HELP a_seconds_total Time.\n# TYPE a_seconds_total counter\na_seconds_total 1\n\
-             # HELP b Some.\n# TYPE b gauge\nb{x=\"# y\"} 2\n"
+             # HELP b Some.\n# TYPE b gauge\nb{x=\"# y\"} 2\n\
+             # HELP c_info Which.\n# TYPE c_info gauge\nc_info{v=\"1\"} 1\n"
         );
     }
 }

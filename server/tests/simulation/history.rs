@@ -47,6 +47,10 @@ pub(crate) enum Step {
     Home(u8),
     /// Steps of the checkpointer.
     Checkpoint(u8),
+    /// Steps of the log's upkeep.
+    KeepLog(u8),
+    /// A backup is begun, if none is on its way; it is read as it comes.
+    Backup,
     AskForSnapshot(SnapshotKind),
     /// Everything behind the clients goes on until a snapshot asked for now has ended.
     Snapshot(SnapshotKind),
@@ -218,6 +222,12 @@ pub(crate) struct Setup {
     /// A snapshot is due after so many KiB of log.
     pub(crate) snapshot_after_kib: u8,
     pub(crate) snapshot_interval_ms: u32,
+    /// Sealed segments of the log are rewritten.
+    #[serde(default)]
+    pub(crate) compress: bool,
+    /// How long retired segments of the log are kept.
+    #[serde(default)]
+    pub(crate) keep_ms: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,7 @@
 //! `world`, `clients`, `restart` (one history, run), `cases` (many).
 #![forbid(unsafe_code)]
 
+mod backups;
 mod cases;
 mod clients;
 mod disk;
@@ -45,6 +46,8 @@ fn no_crash_takes_what_was_said_to_be_durable_and_nothing_is_invented() {
             ("incremental snapshots", tally.increments),
             ("snapshots given up", tally.snapshots_failed),
             ("segments retired", tally.segments_retired),
+            ("segments rewritten", tally.segments_rewritten),
+            ("backups", tally.backups),
             ("errors of the disk", tally.errors),
             ("writes refused by a closed log", tally.refused_read_only),
             ("writes refused for lack of room", tally.refused_disk_full),

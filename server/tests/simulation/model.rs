@@ -123,6 +123,11 @@ impl Model {
             .is_some_and(|entry| !entry.is_visible(now))
     }
 
+    /// The entry of a key, visible or not.
+    pub(crate) fn there(&self, key: u8) -> Option<&Entry> {
+        self.state.get(&key)
+    }
+
     /// Keys that are there, visible or not.
     pub(crate) fn entries(&self) -> u64 {
         self.state.len() as u64

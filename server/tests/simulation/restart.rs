@@ -6,7 +6,7 @@ use super::model::{DEPTH_MAX, VALUE_BYTES_MAX};
 use super::tally::{Wrong, wrong};
 use super::world::{Run, World};
 use inflightkv_server::engine::{
-    Disk as Storage, Engine, Options, Persistence, Readiness, SyncMode, drive,
+    Disk as Storage, Engine, Options, Persistence, Readiness, SyncMode, WalCompression, drive,
 };
 use inflightkv_wal as wal;
 use std::time::Duration;
@@ -131,9 +131,11 @@ impl World {
             },
             segment_bytes: u64::from(setup.segment_kib) << 10,
             segment_age: Duration::from_millis(setup.segment_age_ms.into()),
+            keep: Duration::from_millis(setup.keep_ms.into()),
             queue_bytes_max: u64::from(setup.queue_kib) << 10,
             ..wal::Options::default()
         };
+        persistence.wal_compress = setup.compress.then_some(WalCompression::Lz4);
         persistence.snapshot_interval = Duration::from_millis(setup.snapshot_interval_ms.into());
         persistence.snapshot_after = u64::from(setup.snapshot_after_kib) << 10;
         persistence.snapshot_full_every = setup.full_every.into();
@@ -162,6 +164,7 @@ impl World {
             lanes,
             sync: setup.sync,
             held: Vec::new(),
+            backup: None,
         });
         let last = report.last_sequence;
         if last < self.handed {

@@ -142,6 +142,10 @@ fn setup() -> impl Strategy<Value = Setup> {
             select(&[255, 4, 16][..]),
             select(&[900_000, 100, 3_000][..]),
         ),
+        (
+            proptest::bool::weighted(0.3),
+            select(&[0, 0, 50, 3_000][..]),
+        ),
     )
         .prop_map(
             |(
@@ -149,6 +153,7 @@ fn setup() -> impl Strategy<Value = Setup> {
                 (segment_kib, segment_age_ms, queue_kib),
                 (parts, full_every),
                 (snapshot_after_kib, snapshot_interval_ms),
+                (compress, keep_ms),
             )| Setup {
                 partitions_log2,
                 lanes,
@@ -160,6 +165,8 @@ fn setup() -> impl Strategy<Value = Setup> {
                 full_every,
                 snapshot_after_kib,
                 snapshot_interval_ms,
+                compress,
+                keep_ms,
             },
         )
 }
@@ -231,6 +238,8 @@ fn step() -> impl Strategy<Value = Step> {
         10 => (1..6_u8).prop_map(Step::Homes),
         8 => lane().prop_map(Step::Home),
         16 => (1..4_u8).prop_map(Step::Checkpoint),
+        8 => (1..4_u8).prop_map(Step::KeepLog),
+        3 => Just(Step::Backup),
         4 => snapshot_kind().prop_map(Step::AskForSnapshot),
         5 => snapshot_kind().prop_map(Step::Snapshot),
         2 => Just(Step::Settle),

@@ -43,6 +43,8 @@ pub(crate) struct Run {
     pub(crate) sync: Sync,
     /// Changes that answers wait for.
     pub(crate) held: Vec<Sequence>,
+    /// A backup on its way, and what came of it so far.
+    pub(crate) backup: Option<(engine::Backup, Vec<u8>)>,
 }
 
 impl World {
@@ -74,6 +76,8 @@ impl World {
             full_every: 8,
             snapshot_after_kib: 255,
             snapshot_interval_ms: 900_000,
+            compress: false,
+            keep_ms: 0,
         };
         let end = End {
             how: How::PowerCut(*last),
@@ -136,6 +140,14 @@ impl World {
                     }
                 }
             }
+            Step::KeepLog(steps) => {
+                for _ in 0..*steps {
+                    if !self.keep_log()? {
+                        break;
+                    }
+                }
+            }
+            Step::Backup => self.begin_backup()?,
             Step::AskForSnapshot(kind) => {
                 self.ask_for_snapshot(*kind)?;
             }
@@ -154,6 +166,7 @@ impl World {
             Step::Stop(end) => return self.stop(end),
         }
         self.look()?;
+        self.read_backup()?;
         if self.disk.is_dead()
             && let Some(end) = self.armed.take()
         {
@@ -333,20 +346,22 @@ impl World {
 
     /// Rounds of everything in the background until nobody has more to do.
     pub(crate) fn drive(&mut self) -> Result<(), Wrong> {
-        let mut more = (true, true, true);
+        let mut more = (true, true, true, true);
         for round in 0..ROUNDS_MAX {
             let log = self.write_log();
+            let kept = self.keep_log()?;
             let run = self.run();
-            more = (log, run.driver.turn_homes(), run.driver.checkpoint());
-            if self.disk.is_dead() || (more == (false, false, false) && round > 1) {
+            more = (log, kept, run.driver.turn_homes(), run.driver.checkpoint());
+            self.read_backup()?;
+            if self.disk.is_dead() || (more == (false, false, false, false) && round > 1) {
                 return Ok(());
             }
         }
         Err(wrong(
             format!(
-                "whether log, homes and checkpointer have more to do after {ROUNDS_MAX} rounds"
+                "whether log, upkeep, homes and checkpointer have more to do after {ROUNDS_MAX} rounds"
             ),
-            (false, false, false),
+            (false, false, false, false),
             more,
         ))
     }

@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a hyper server that answers a constant: the limit that the real server is compared with
     Bare(Bare),
+    /// Run partitions on threads with queues behind HTTP: the design that the real server is compared with
+    Queues(Queues),
     /// Load one server and report throughput, latency and CPU time
     Load(Load),
     /// Have many clients increment one number, each by compare-and-set, and check that none got lost
@@ -45,6 +47,16 @@ pub(crate) struct Bare {
     /// Flush pipelined answers together (no bound on memory against clients that don't read)
     #[arg(long)]
     pub(crate) pipeline_flush: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Queues {
+    /// Address to listen on; port 0 picks a free one
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: SocketAddr,
+    /// Event loops in front of the 32 partitions [default: one per core]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -252,6 +264,8 @@ pub(crate) enum Comparison {
     Memory(Memory),
     /// The same work on every server that is installed, as a report with charts
     Peers(Peers),
+    /// Event loops with locked partitions beside threads with queues, behind HTTP and in process
+    Loops(Peers),
     /// Two builds of the server in turn: the ratio of their CPU time, with its interval
     Builds(Builds),
 }
@@ -308,6 +322,8 @@ pub(crate) enum ServerName {
     Inflightkv,
     /// hyper answering a constant: the limit
     Bare,
+    /// Partitions on threads with queues
+    Queues,
     Redis,
     Memcached,
     /// HTTP in front of Redis

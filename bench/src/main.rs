@@ -26,6 +26,7 @@ mod interrupt;
 mod load;
 mod process;
 mod protocol;
+mod queues;
 mod report;
 mod servers;
 mod suite;
@@ -46,12 +47,14 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         // Without a handler of its own, so that a signal ends it at once.
         Command::Bare(options) => bare::run(&options),
+        Command::Queues(options) => queues::run(&options),
         Command::Load(options) => interrupt::install().and_then(|()| load::command::run(&options)),
         Command::Counter(options) => interrupt::install().and_then(|()| counter::command(&options)),
         Command::Suite(options) => interrupt::install().and_then(|()| suite::run(&options)),
         Command::Compare(arguments) => interrupt::install().and_then(|()| match &arguments.what {
             Some(Comparison::Memory(options)) => compare::memory::run(options),
             Some(Comparison::Peers(options)) => compare::peers::run(options),
+            Some(Comparison::Loops(options)) => compare::loops::run(options),
             Some(Comparison::Builds(options)) => compare::builds::run(options),
             None => compare::speed::run(&arguments.speed),
         }),

@@ -1,8 +1,9 @@
-//! Development commands: `cargo xtask tidy`, `ci`, `fuzz` and `bench`. Each is a check that anyone can run.
+//! Development commands: `cargo xtask tidy`, `ci`, `fuzz`, `bench` and `release`. Anyone can run them.
 #![forbid(unsafe_code)]
 
 mod bench;
 mod fuzz;
+mod release;
 mod shell;
 mod tidy;
 
@@ -30,6 +31,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Measure the server and write a report, or check the recorded limits
     Bench(bench::Options),
+    /// Make a release, or rehearse it
+    Release(release::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Ci => shell::run(Command::new("bash").arg(".ci/run").current_dir(&root)),
         Task::Fuzz(options) => fuzz::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &options),
+        Task::Release(options) => release::run(&root, &options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -62,13 +62,29 @@ pub(crate) fn release_program(
         build.args(["--package", package]);
     }
     run(&mut build)?;
-    // This program is `<target>/<profile>/inflightkv-xtask`; whichever profile it was built with, theirs is release.
+    Ok(target()?.join("release").join(name))
+}
+
+/// The target folder that this program was built in.
+pub(crate) fn target() -> Result<PathBuf, Failure> {
+    // This program is `<target>/<profile>/inflightkv-xtask`, whichever profile it was built with.
     let own = env::current_exe()
         .map_err(|error| Failure(format!("this program was not found: {error}")))?;
     let target = own.parent().and_then(Path::parent);
-    let target =
-        target.ok_or_else(|| Failure(format!("{} is not in a target folder", own.display())))?;
-    Ok(target.join("release").join(name))
+    target
+        .map(Path::to_owned)
+        .ok_or_else(|| Failure(format!("{} is not in a target folder", own.display())))
+}
+
+/// What a program prints, if it is there and succeeds.
+pub(crate) fn asked(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
 }
 
 /// The command as a person would type it.

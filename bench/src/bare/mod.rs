@@ -31,7 +31,25 @@ pub(crate) fn run(options: &Bare) -> Result<(), Error> {
         .threads
         .map_or_else(crate::environment::cores, usize::from);
     let answer = constant(options.bytes);
-    let first = listener(options.listen)?;
+    serve_with(options.listen, threads, options.pipeline_flush, move || {
+        let answer = answer.clone();
+        move |request| respond(request, answer.clone())
+    })
+}
+
+/// Serves on as many event loops until the process is ended; `handler` is called once for each of them.
+pub(crate) fn serve_with<M, H, A>(
+    address: SocketAddr,
+    threads: usize,
+    pipeline_flush: bool,
+    handler: M,
+) -> Result<(), Error>
+where
+    M: Fn() -> H,
+    H: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Result<Response<Full<Bytes>>, hyper::Error>> + 'static,
+{
+    let first = listener(address)?;
     let address = first
         .local_addr()
         .map_err(Error::io("reading the address listened on"))?;
@@ -40,14 +58,13 @@ pub(crate) fn run(options: &Bare) -> Result<(), Error> {
     for _ in 1..threads {
         listeners.push(listener(address)?);
     }
-    let flush = options.pipeline_flush;
     let loops: Vec<_> = listeners
         .into_iter()
         .map(|listener| {
-            let answer = answer.clone();
+            let handler = handler();
             thread::Builder::new()
                 .name("loop".to_owned())
-                .spawn(move || serve(listener, &answer, flush))
+                .spawn(move || serve(listener, &handler, pipeline_flush))
                 .map_err(Error::io("starting an event loop"))
         })
         .collect::<Result<_, _>>()?;
@@ -84,7 +101,11 @@ fn listener(address: SocketAddr) -> Result<StdListener, Error> {
     open().map_err(Error::io(format!("listening on {address}")))
 }
 
-fn serve(listener: StdListener, answer: &Bytes, pipeline_flush: bool) -> Result<(), Error> {
+fn serve<H, A>(listener: StdListener, handler: &H, pipeline_flush: bool) -> Result<(), Error>
+where
+    H: Fn(Request<Incoming>) -> A + Clone + 'static,
+    A: Future<Output = Result<Response<Full<Bytes>>, hyper::Error>> + 'static,
+{
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default())
@@ -104,8 +125,7 @@ fn serve(listener: StdListener, answer: &Bytes, pipeline_flush: bool) -> Result<
             if stream.set_nodelay(true).is_err() {
                 continue;
             }
-            let answer = answer.clone();
-            let service = service_fn(move |request| respond(request, answer.clone()));
+            let service = service_fn(handler.clone());
             let connection = http.serve_connection(HyperIo::new(stream), service);
             tokio::task::spawn_local(async {
                 // A client that breaks off is no failure of this server; there is nobody to tell.

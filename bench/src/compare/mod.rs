@@ -1,6 +1,7 @@
 //! Servers side by side, in one run on one machine.
 
 pub(crate) mod builds;
+pub(crate) mod loops;
 pub(crate) mod memory;
 pub(crate) mod peers;
 pub(crate) mod speed;

@@ -27,6 +27,7 @@ impl ServerName {
         match self {
             Self::Inflightkv => "inflightkv",
             Self::Bare => "bare hyper",
+            Self::Queues => "queues",
             Self::Redis => "redis",
             Self::Memcached => "memcached",
             Self::Webdis => "webdis",
@@ -36,7 +37,7 @@ impl ServerName {
 
     pub(crate) fn protocol(self, address: SocketAddr) -> Protocol {
         match self {
-            Self::Inflightkv | Self::Bare => {
+            Self::Inflightkv | Self::Bare | Self::Queues => {
                 let dialect = Dialect::Path(NATIVE_PATH.to_owned());
                 Protocol::Http(Requests::new(dialect, address))
             }
@@ -50,7 +51,7 @@ impl ServerName {
     /// The program of a peer, and how it is installed where it is missing.
     fn program(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Inflightkv | Self::Bare => None,
+            Self::Inflightkv | Self::Bare | Self::Queues => None,
             Self::Redis => Some((
                 REDIS,
                 "`apt-get install redis-server`, `dnf install redis` or `brew install redis`",
@@ -153,6 +154,11 @@ impl<'a> Launcher<'a> {
         })
     }
 
+    /// Where the servers' logs are.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder
+    }
+
     pub(crate) fn start(
         &self,
         name: ServerName,
@@ -179,6 +185,7 @@ impl<'a> Launcher<'a> {
                 };
                 self.redis(data_dir, append)
             }
+            ServerName::Queues => self.queues(),
             ServerName::Memcached => self.memcached(),
             ServerName::Webdis => self.webdis(data_dir),
             ServerName::Etcd => self.etcd(data_dir),
@@ -239,6 +246,17 @@ impl<'a> Launcher<'a> {
         self.add_threads(&mut command);
         let name = ServerName::Bare;
         let log = self.folder.join("bare.log");
+        let (process, address) =
+            Process::start_listening(name.as_str(), &mut command, &log, PATIENCE)?;
+        Ok(Server::ready(name, process, address))
+    }
+
+    fn queues(&self) -> Result<Server, Error> {
+        let mut command = Command::new(own_program()?);
+        command.arg("queues");
+        self.add_threads(&mut command);
+        let name = ServerName::Queues;
+        let log = self.folder.join("queues.log");
         let (process, address) =
             Process::start_listening(name.as_str(), &mut command, &log, PATIENCE)?;
         Ok(Server::ready(name, process, address))

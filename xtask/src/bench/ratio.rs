@@ -1,6 +1,5 @@
-//! Runs the benchmarks, and as a gate holds its figures against recorded limits.
+//! CPU time per operation beside the bare server of the same run, held against recorded limits.
 
-use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -10,43 +9,10 @@ use serde::Deserialize;
 use crate::shell::{self, Failure};
 
 const BASELINE: &str = "bench/baseline.toml";
-const PACKAGES: [&str; 2] = ["inflightkv-server", "inflightkv-bench"];
 
-/// What `inflightkv-bench` runs besides its suite; anything else is taken for a benchmark of the suite.
-const PARTS: [&str; 4] = ["compare", "load", "counter", "peers"];
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct Options {
-    /// Check the CPU time per operation against the limits in bench/baseline.toml
-    #[arg(long, conflicts_with = "what")]
-    check: bool,
-    /// Benchmarks of the suite [default: all of them], or one of peers, compare, load, counter
-    #[arg(value_name = "WHAT")]
-    what: Vec<String>,
-    /// Arguments for `inflightkv-bench`; `-- --help` lists them
-    #[arg(last = true, conflicts_with = "check")]
-    arguments: Vec<OsString>,
-}
-
-pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
-    let program = shell::release_program(root, &PACKAGES, "inflightkv-bench")?;
-    if options.check {
-        let baseline = Baseline::read(&root.join(BASELINE))?;
-        return check(&baseline, || measure(&program, &baseline));
-    }
-    let mut command = Command::new(program);
-    command.current_dir(root);
-    match options.what.first().map(String::as_str) {
-        Some("peers") => {
-            command.arg("compare");
-        }
-        Some(first) if PARTS.contains(&first) => {}
-        _ => {
-            command.arg("suite");
-        }
-    }
-    // Its own sentence about what went wrong has been read by then.
-    shell::run(command.args(&options.what).args(&options.arguments))
+pub(super) fn check_recorded(root: &Path, program: &Path) -> Result<(), Failure> {
+    let baseline = Baseline::read(&root.join(BASELINE))?;
+    check(&baseline, || measure(program, &baseline))
 }
 
 #[derive(Debug, Deserialize)]
@@ -186,7 +152,7 @@ mod tests {
     use super::*;
 
     fn baseline() -> Baseline {
-        let text = include_str!("../../bench/baseline.toml");
+        let text = include_str!("../../../bench/baseline.toml");
         let mut baseline: Baseline = toml::from_str(text).expect("the recorded baseline is sound");
         baseline.limits = Limits {
             get_cpu_to_bare: 1.5,

@@ -1,0 +1,86 @@
+//! Runs the benchmarks, and as a gate holds counts and ratios against what is recorded.
+
+mod against;
+mod counts;
+mod ratio;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+use crate::shell::{self, Failure};
+
+const PACKAGES: [&str; 2] = ["inflightkv-server", "inflightkv-bench"];
+
+/// What `inflightkv-bench` runs besides its suite; anything else is taken for a benchmark of the suite.
+const PARTS: [&str; 3] = ["compare", "load", "counter"];
+/// Comparisons that are asked for by their own name.
+const COMPARISONS: [&str; 3] = ["peers", "memory", "loops"];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Check instructions and allocations of the hot paths, and CPU time beside the bare server
+    #[arg(long, conflicts_with_all = ["what", "update_baseline"])]
+    check: bool,
+    /// With --check: only what is the same on every machine, instructions and allocations
+    #[arg(long, requires = "check")]
+    counts: bool,
+    /// With --check: also take turns with the server of this commit, and fail if this one is slower for sure
+    #[arg(long, value_name = "REV", requires = "check")]
+    against: Option<String>,
+    /// Record the counts of today, with the reason why they may be what they are
+    #[arg(long, requires = "reason", conflicts_with = "what")]
+    update_baseline: bool,
+    /// Why the counts change; it is written into the baseline
+    #[arg(long, value_parser = reason)]
+    reason: Option<String>,
+    /// Benchmarks of the suite [default: all of them], or one of peers, loops, memory, compare, load, counter
+    #[arg(value_name = "WHAT")]
+    what: Vec<String>,
+    /// Arguments for `inflightkv-bench`; `-- --help` lists them
+    #[arg(last = true, conflicts_with_all = ["check", "update_baseline"])]
+    arguments: Vec<OsString>,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    if text.split_whitespace().count() < 3 {
+        Err("say it in a sentence".to_owned())
+    } else {
+        Ok(text.to_owned())
+    }
+}
+
+pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
+    if options.update_baseline {
+        return counts::update(root, options.reason.as_deref().unwrap_or_default());
+    }
+    if options.check {
+        return check(root, options);
+    }
+    let program = shell::release_program(root, &PACKAGES, "inflightkv-bench")?;
+    let mut command = Command::new(program);
+    command.current_dir(root);
+    match options.what.first().map(String::as_str) {
+        Some(first) if COMPARISONS.contains(&first) => {
+            command.arg("compare");
+        }
+        Some(first) if PARTS.contains(&first) => {}
+        _ => {
+            command.arg("suite");
+        }
+    }
+    // Its own sentence about what went wrong has been read by then.
+    shell::run(command.args(&options.what).args(&options.arguments))
+}
+
+fn check(root: &Path, options: &Options) -> Result<(), Failure> {
+    counts::check(root)?;
+    if let Some(revision) = &options.against {
+        against::check(root, revision)?;
+    }
+    if options.counts {
+        return Ok(());
+    }
+    let program = shell::release_program(root, &PACKAGES, "inflightkv-bench")?;
+    ratio::check_recorded(root, &program)
+}

@@ -18,17 +18,26 @@ fn suite(folder: &std::path::Path, arguments: &[&str]) -> Output {
         .expect("the program was built for this test")
 }
 
+/// In the order of the suite.
+const NAMES: [&str; 5] = [
+    "operations",
+    "connections",
+    "snapshot",
+    "recovery",
+    "expiry",
+];
+
 fn document(folder: &std::path::Path) -> Value {
     let text = std::fs::read(folder.join("suite.json")).expect("a report was written");
     serde_json::from_slice(&text).expect("it is JSON")
 }
 
-/// Every benchmark once. Those that check what they measure (none lost after SIGKILL, no increment lost) fail here
-/// when the server does.
+/// Some benchmarks once, among them those that check what they measure (none lost after SIGKILL, no increment lost):
+/// they fail here when the server does.
 #[test]
-fn a_quick_run_measures_everything_and_writes_a_page() {
+fn a_quick_run_measures_and_writes_a_page() {
     let folder = tempfile::tempdir().expect("a folder");
-    let output = suite(folder.path(), &["--save-baseline"]);
+    let output = suite(folder.path(), &[&["--save-baseline"], &NAMES[..]].concat());
     assert!(output.status.success(), "{output:?}");
     let report = document(folder.path());
     assert_eq!(report["format"], 1);
@@ -41,24 +50,7 @@ fn a_quick_run_measures_everything_and_writes_a_page() {
         .iter()
         .filter_map(|section| section["name"].as_str())
         .collect();
-    assert_eq!(
-        names,
-        [
-            "operations",
-            "batch",
-            "pipeline",
-            "mixes",
-            "connections",
-            "knee",
-            "sizes",
-            "memory",
-            "durability",
-            "snapshot",
-            "recovery",
-            "expiry",
-            "eviction"
-        ]
-    );
+    assert_eq!(names, NAMES);
     for section in sections {
         let figures = section["figures"].as_array().expect("a list");
         let notes = section["notes"].as_array().expect("a list");
@@ -89,7 +81,7 @@ fn a_quick_run_measures_everything_and_writes_a_page() {
     );
 
     // A second run is set beside the first.
-    let output = suite(folder.path(), &["batch"]);
+    let output = suite(folder.path(), &["expiry"]);
     assert!(output.status.success(), "{output:?}");
     let page =
         std::fs::read_to_string(folder.path().join("suite.html")).expect("a page was written");

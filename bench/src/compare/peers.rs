@@ -320,6 +320,20 @@ fn section(work: &Work, names: &[ServerName], reports: &[Vec<Report>]) -> Sectio
     {
         section.note("In some rounds the load generator used all of its threads' time, so that it was the limit (--load-threads).");
     }
+    for (name, rounds) in names.iter().zip(reports) {
+        let (server, client) = (of(rounds, server_cpu), of(rounds, client_cpu));
+        if server + client > 0.0 {
+            // What no scheduling can exceed, and what this protocol costs whoever speaks it.
+            let bound = environment::cores() as f64 * 1e6 / (server + client);
+            section.note(format!(
+                "{}: {server:.1} µs of the server and {client:.1} µs of the generator for each request, so that {} cores \
+                 which do both end at {} at the latest.",
+                name.as_str(),
+                environment::cores(),
+                Unit::PerSecond.show(bound)
+            ));
+        }
+    }
     section.charts = vec![rates, cost, curves];
     section
 }

@@ -44,7 +44,10 @@ impl fmt::Display for Summary<'_> {
                     });
                     format!(
                         "{:<24} {:>10}{change}",
-                        figure.name,
+                        // The section stands in front of the line.
+                        figure
+                            .name
+                            .trim_start_matches(&format!("{}: ", section.name)),
                         figure.unit.show(figure.value)
                     )
                 })
@@ -59,7 +62,7 @@ impl fmt::Display for Summary<'_> {
                     .iter()
                     .map(|cell| format!("{cell:<44}"))
                     .collect::<String>();
-                writeln!(out, "{name:<12} {}", line.trim_end())?;
+                writeln!(out, "{name:<14} {}", line.trim_end())?;
             }
         }
         Ok(())

@@ -65,7 +65,7 @@ fn key(number: usize) -> String {
 /// 100 bytes of JSON; every number another text.
 fn value(number: usize) -> String {
     format!(
-        r#"{{"rev":"{number:016x}","data":"{:0>66}"}}"#,
+        r#"{{"rev":"{number:016x}","data":"{:0>64}"}}"#,
         number.wrapping_mul(0x9e37_79b9)
     )
 }

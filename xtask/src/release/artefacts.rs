@@ -19,6 +19,8 @@ pub(super) struct Artefacts<'a> {
     pub(super) version: Version,
     /// What every file is dated, in seconds since 1970.
     pub(super) epoch: u64,
+    /// Packed as it is, where it is not to be built.
+    pub(super) program: Option<&'a Path>,
 }
 
 /// What [`Artefacts::make`] does, for a rehearsal.
@@ -77,7 +79,7 @@ impl Artefacts<'_> {
                 self.sbom()?.into_bytes(),
             ),
         ];
-        if has_musl() {
+        if has_musl() && self.program.is_none() {
             let program = self.build(&folder.join("target"), Some(MUSL))?;
             let files = self.files(&program)?;
             made.push((
@@ -148,6 +150,9 @@ impl Artefacts<'_> {
 
     /// The program: everything in it that could tell where it was built is replaced.
     fn build(&self, target: &Path, triple: Option<&str>) -> Result<PathBuf, Failure> {
+        if let (Some(program), None) = (self.program, triple) {
+            return fs::canonicalize(program).map_err(failed(program));
+        }
         let mut cargo = shell::cargo(self.root);
         if is_auditable() {
             cargo.arg("auditable");

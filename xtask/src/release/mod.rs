@@ -26,6 +26,9 @@ pub(crate) struct Options {
     /// With --dry-run: build the artefacts all the same, from the tree as it is
     #[arg(long, requires = "dry_run")]
     build: bool,
+    /// With --dry-run: pack this program instead of building one
+    #[arg(long, value_name = "FILE", requires = "dry_run")]
+    program: Option<PathBuf>,
     /// Build once, and do not prove that it can be repeated
     #[arg(long)]
     once: bool,
@@ -94,7 +97,7 @@ fn rehearse(root: &Path, options: &Options, wrong: &[String]) -> Result<(), Fail
         println!("would {step}");
     }
     println!("would tag {}", version.tag());
-    if options.build {
+    if options.build || options.program.is_some() {
         artefacts(root, options)?;
     }
     match wrong.first() {
@@ -111,6 +114,7 @@ fn artefacts(root: &Path, options: &Options) -> Result<PathBuf, Failure> {
         root,
         version: options.version,
         epoch: commit_time(root)?,
+        program: options.program.as_deref(),
     };
     let folder = artefacts.make("one")?;
     if !options.once {

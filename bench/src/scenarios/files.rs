@@ -100,7 +100,13 @@ fn replay() -> Work {
     } = log;
     Box::new(move || {
         let _folder = &folder;
-        let found = wal::scan(&storage, RecoveryMode::Strict, Some(STORE)).expect("it is sound");
+        let found = wal::scan(
+            &storage,
+            &wal::Codecs::none(),
+            RecoveryMode::Strict,
+            Some(STORE),
+        )
+        .expect("it is sound");
         let mut bytes = 0;
         found
             .replay(Lsn::ZERO, |record| {

@@ -1,7 +1,8 @@
-//! Development commands: `cargo xtask tidy`, `ci`, `fuzz`, `bench` and `release`. Anyone can run them.
+//! Development commands: `cargo xtask tidy`, `ci`, `fuzz`, `conformance`, `bench` and `release`. Anyone can run them.
 #![forbid(unsafe_code)]
 
 mod bench;
+mod conformance;
 mod fuzz;
 mod release;
 mod shell;
@@ -29,6 +30,8 @@ enum Task {
     Ci,
     /// Simulate crashes and power cuts from generated histories
     Fuzz(fuzz::Options),
+    /// Hold a running server against its /openapi.json with schemathesis
+    Conformance(conformance::Options),
     /// Measure the server and write a report, or check the recorded limits
     Bench(bench::Options),
     /// Make a release, or rehearse it
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(&root),
         Task::Ci => shell::run(Command::new("bash").arg(".ci/run").current_dir(&root)),
         Task::Fuzz(options) => fuzz::run(&root, &options),
+        Task::Conformance(options) => conformance::run(&root, &options),
         Task::Bench(options) => bench::run(&root, &options),
         Task::Release(options) => release::run(&root, &options),
     };

@@ -163,6 +163,14 @@ fn rules_are_counted_and_reported_ones_refuse_nothing() {
         rule.expect(name)["hits"].as_u64()
     };
     assert_eq!((hits("users"), hits("trial")), (Some(1), Some(1)));
+    let metrics = server.ask("GET /metrics", "");
+    for line in [
+        r#"inflightkv_rule_hits_total{rule="users",mode="enforce"} 1"#,
+        r#"inflightkv_rule_hits_total{rule="trial",mode="report-only"} 1"#,
+        "inflightkv_damaged_reads_total 0",
+    ] {
+        assert!(metrics.text().contains(line), "{line}");
+    }
 }
 
 #[test]

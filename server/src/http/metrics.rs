@@ -21,6 +21,7 @@ pub(crate) fn get(state: &Rc<LoopState>, parts: &Parts) -> Answer {
     let settings = &state.settings;
     let (traffic, loops) = (settings.traffic.clone(), settings.loops.clone());
     let started = settings.started;
+    let access = settings.access.clone();
     let sink = settings.request_log.as_ref().map(|log| log.sink.clone());
     let scrape = move || {
         let scrape = Scrape {
@@ -29,6 +30,7 @@ pub(crate) fn get(state: &Rc<LoopState>, parts: &Parts) -> Answer {
             loops: loops.figures(),
             process: Process::read(started),
             log_lines: sink.map_or((0, 0), |sink| (sink.lines(), sink.dropped())),
+            refusals: access.refusals(),
             version: env!("CARGO_PKG_VERSION"),
         };
         let text = scrape.render();

@@ -26,6 +26,8 @@ pub(crate) struct Scrape {
     pub(crate) process: Process,
     /// Log lines taken, and those that found no room.
     pub(crate) log_lines: (u64, u64),
+    /// Requests without a token that is known, and those that were not allowed.
+    pub(crate) refusals: (u64, u64),
     pub(crate) version: &'static str,
 }
 
@@ -98,6 +100,18 @@ impl Collector for Scrape {
 impl Scrape {
     fn encode_requests(&self, out: &mut Out<'_>) -> fmt::Result {
         let traffic = &self.traffic;
+        let (unauthorized, forbidden) = self.refusals;
+        let mut family = out.family(
+            "access_refusals",
+            "Requests of nobody known, and requests that their senders may not make.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in [("unauthorized", unauthorized), ("forbidden", forbidden)] {
+            family
+                .encode_family(&[("reason", reason)])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
         let mut family = out.family(
             "http_requests",
             "Requests answered.",
@@ -241,6 +255,24 @@ impl Scrape {
             None,
             stats.patch_retries,
         )?;
+        out.counter(
+            "damaged_reads",
+            "Reads of values that did not have the checksum they were stored with; none was served.",
+            None,
+            stats.damaged_reads,
+        )?;
+        // Rules are named by whoever runs the server, so there are as many labels as rules.
+        let mut family = out.family(
+            "rule_hits",
+            "Keys and values that broke a validation rule.",
+            None,
+            MetricType::Counter,
+        )?;
+        for rule in &stats.rules {
+            family
+                .encode_family(&[("rule", rule.name.as_str()), ("mode", rule.mode.name())])?
+                .encode_counter::<NoLabelSet, _, u64>(&rule.hits, None)?;
+        }
         out.gauge(
             "sequence_last",
             "The number of the last change.",

@@ -119,7 +119,12 @@ fn artefacts(root: &Path, options: &Options) -> Result<PathBuf, Failure> {
     let folder = artefacts.make("one")?;
     if !options.once {
         artefacts.demand_same(&folder, &artefacts.make("two")?)?;
-        println!("built twice, in two folders: the same bytes");
+        let done = if options.program.is_some() {
+            "packed"
+        } else {
+            "built"
+        };
+        println!("{done} twice, in two folders: the same bytes");
     }
     artefacts.publish(&folder)
 }

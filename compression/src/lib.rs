@@ -15,18 +15,24 @@
 //!   before memory is spent on it.
 //!
 //! # Reading order
-//! `codec` (the trait, the ids), `plain`, `lz4`, `snappy`, `zstd`; `error` for what can go wrong.
+//! `codec` (the trait, the ids), `plain`, `lz4`, `snappy`, `zstd`; then [`adaptive`] (which codec pays) and [`dictionary`]
+//! (what small values have in common), [`batch`] (cold values packed together), [`keys`] (shared prefixes); `error` for what can go wrong.
 #![forbid(unsafe_code)]
 
+pub mod adaptive;
+pub mod batch;
 mod codec;
+pub mod dictionary;
 mod error;
+pub mod keys;
 mod lz4;
 mod plain;
 mod snappy;
 mod zstd;
 
 pub use codec::{Codec, CodecId, codec};
-pub use error::{DecodeError, UnknownCodec};
+pub use dictionary::{Dictionary, DictionarySet};
+pub use error::{BlockError, DecodeError, DictionaryError, KeyError, TrainError, UnknownCodec};
 pub use lz4::Lz4;
 pub use plain::Plain;
 pub use snappy::Snappy;

@@ -5,13 +5,16 @@
 
 use std::cell::RefCell;
 
-use zstd::zstd_safe::{CCtx, DCtx, compress_bound, get_error_name};
+use zstd::zstd_safe::{CCtx, CDict, DCtx, DDict, compress_bound, get_error_name};
 
 use crate::codec::{Codec, CodecId};
 use crate::error::DecodeError;
 
 /// The level that is used unless another is asked for: the library's own default.
 pub const ZSTD_LEVEL: i32 = 3;
+
+/// What every frame begins with.
+pub(crate) const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// A block is at least four bytes (a header of three and one to repeat) and stands for at most
 /// 128 KiB.
@@ -78,6 +81,25 @@ impl Codec for Zstd {
             context.decompress(out, stored)
         })
     }
+}
+
+/// Appends one frame made with a dictionary.
+pub(crate) fn compress_using(dictionary: &CDict<'_>, raw: &[u8], out: &mut Vec<u8>) {
+    compress_with(raw, out, |context, out| {
+        context.compress_using_cdict(out, raw, dictionary)
+    });
+}
+
+/// Decodes one frame made with a dictionary; otherwise as [`Codec::decompress`].
+pub(crate) fn decompress_using(
+    dictionary: &DDict<'_>,
+    stored: &[u8],
+    raw_len: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), DecodeError> {
+    decompress_with(stored, raw_len, out, |context, out| {
+        context.decompress_using_ddict(out, stored, dictionary)
+    })
 }
 
 fn compress_with(

@@ -1,7 +1,7 @@
 //! What a client asks, and on what condition, as data.
 
 use crate::entry::Entry;
-use crate::merge::{PatchKind, PatchLimits};
+use crate::merge::{PatchError, PatchKind, PatchLimits};
 use crate::numbers::{Sequence, Version};
 
 /// One request to one partition.
@@ -58,6 +58,8 @@ pub enum Operation<'a> {
         draft: Entry,
         /// What becomes of the expiry.
         expiry: PutExpiry,
+        /// How the draft compares with a coded value that is there, found out beforehand.
+        compared: Option<Compared>,
     },
     /// Change a part of its value.
     Patch(Patch<'a>),
@@ -100,11 +102,22 @@ pub struct Patch<'a> {
     pub prepared: Option<Prepared>,
 }
 
+/// A comparison with a value that is stored coded, made outside the partition's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compared {
+    /// The sequence of the entry compared with. The comparison is used only if this still holds.
+    pub base: Sequence,
+    /// Whether its value is byte for byte the new one.
+    pub same: bool,
+}
+
 /// The result of a patch, computed outside the partition's lock against the entry that was there.
 #[derive(Debug)]
 pub struct Prepared {
     /// The sequence of that entry; `None` when there was none. It is used only if this still holds.
     pub base: Option<Sequence>,
-    /// The result, with the expiry it is to have.
-    pub draft: Entry,
+    /// The result, with the expiry it is to have, or why there is none.
+    pub result: Result<Entry, PatchError>,
+    /// Whether the result's value is byte for byte that of the entry.
+    pub same: bool,
 }

@@ -2,19 +2,24 @@
 //!
 //! ```text
 //! off size field
-//!   0    1 flags      bit 0: an expiry is kept, bit 1: a media type is kept (else the value is JSON)
+//!   0    1 flags      bit 0: an expiry is kept, bit 1: a media type is kept (else the value is JSON),
+//!                     bit 3: the value is coded, bit 4: coding it was found not to pay, bits 5-6: heat
 //!   1    7 sequence
 //!   8    6 version
 //!  14    2 key length
-//!  16    4 value crc  CRC-32 (IEEE) of the value, computed when its body arrived
+//!  16    4 value crc  CRC-32 (IEEE) of the value before any coding, computed when its body arrived
 //!  20    8 expiry     only when flagged; milliseconds since the Unix epoch, 0 for none
+//!   .  1+4 coding     only when flagged: codec (low half) and dictionary (high half), length before coding
 //!   .  1+n media type only when flagged: its length, then its text
 //!   .    k key
-//!   .    v value      only up to `INLINE_MAX` bytes; a larger one stands beside the head
+//!   .    v value      as it is stored; only up to `INLINE_MAX` bytes; a larger one stands beside the head
 //! ```
 //!
 //! A large value is kept by reference, so that a reader, the log and a snapshot share it instead of copying it while
 //! the partition is locked; copying a small one costs less than counting references to it.
+//!
+//! What a coding means is the caller's: an entry keeps its numbers beside the bytes, and its own checksum and version
+//! are of the value as the client sent it. Coding a value, or undoing it, is no change of the key.
 
 use crate::numbers::{Sequence, VERSION_MAX, Version};
 use bytes::Bytes;
@@ -35,8 +40,43 @@ const HEAD: usize = CRC + size_of::<u32>();
 const EXPIRY_LEN: usize = size_of::<u64>();
 const _: () = assert!(HEAD == 20);
 
+const CODING_LEN: usize = 1 + size_of::<u32>();
+
 const HAS_EXPIRY: u8 = 1;
 const HAS_MEDIA_TYPE: u8 = 2;
+const IS_CODED: u8 = 8;
+const IS_INCOMPRESSIBLE: u8 = 16;
+const HEAT_SHIFT: u32 = 5;
+/// The largest [`Entry::heat`].
+pub const HEAT_MAX: u8 = 3;
+const HEAT: u8 = HEAT_MAX << HEAT_SHIFT;
+/// Flags that say how the bytes are laid out; the others are about the key and outlive another layout.
+const LAYOUT: u8 = HAS_EXPIRY | HAS_MEDIA_TYPE | IS_CODED;
+
+/// How a stored value is coded. The numbers are the caller's: here they are kept and counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Coding {
+    /// Which codec, 0 to 15.
+    pub codec: u8,
+    /// Which dictionary of its partition, 1 to 15; 0 for none.
+    pub dictionary: u8,
+    /// The value's length before it was coded, in bytes.
+    pub raw_len: u32,
+}
+
+/// The largest number of a codec or of a dictionary.
+pub const CODING_NUMBER_MAX: u8 = 15;
+
+/// Whether two entries have the same value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sameness {
+    /// Byte for byte.
+    Same,
+    /// Not.
+    Different,
+    /// Length and checksum are the same and one of them is coded: whoever can decode it has to compare.
+    Unknown,
+}
 
 /// What is known of an entry before its partition is locked.
 #[derive(Clone, Debug)]
@@ -168,15 +208,7 @@ impl Entry {
             bytes.extend_from_slice(media_type.as_bytes());
         }
         bytes.extend_from_slice(key.as_bytes());
-        if inline {
-            bytes.extend_from_slice(value.bytes());
-            Ok(Self(Repr::Packed(bytes.into_boxed_slice())))
-        } else {
-            Ok(Self(Repr::Split(Box::new(Split {
-                head: bytes.into_boxed_slice(),
-                value: value.shared(),
-            }))))
-        }
+        Ok(Self::laid_out(bytes, inline, value))
     }
 
     /// What stands in a slot without an entry. Holds no memory; only [`Entry::is_vacant`] may be asked of it.
@@ -222,7 +254,7 @@ impl Entry {
         self.little_endian::<6>(VERSION)
     }
 
-    /// CRC-32 (IEEE) of the value.
+    /// CRC-32 (IEEE) of the value before any coding.
     pub fn crc(&self) -> u32 {
         self.little_endian::<4>(CRC) as u32
     }
@@ -240,11 +272,19 @@ impl Entry {
         self.expires_at().is_some_and(|expiry| expiry <= now)
     }
 
-    fn media_type_at(&self) -> usize {
+    fn coding_at(&self) -> usize {
         if self.flag(HAS_EXPIRY) {
             HEAD + EXPIRY_LEN
         } else {
             HEAD
+        }
+    }
+
+    fn media_type_at(&self) -> usize {
+        if self.flag(IS_CODED) {
+            self.coding_at() + CODING_LEN
+        } else {
+            self.coding_at()
         }
     }
 
@@ -282,16 +322,17 @@ impl Entry {
         text(self.key_bytes())
     }
 
-    /// The value's bytes.
-    pub fn value(&self) -> &[u8] {
+    /// The value's bytes as they are stored: the value itself, unless there is a [`coding`](Self::coding).
+    pub fn stored(&self) -> &[u8] {
         match &self.0 {
             Repr::Packed(bytes) => &bytes[self.key_at() + self.key_len()..],
             Repr::Split(split) => &split.value,
         }
     }
 
-    /// The value by reference when it is kept beside the head: cheap to clone, and outlives the entry.
-    pub fn shared_value(&self) -> Option<&Bytes> {
+    /// What is [`stored`](Self::stored), by reference, when it is kept beside the head: cheap to clone, and outlives
+    /// the entry.
+    pub fn shared(&self) -> Option<&Bytes> {
         match &self.0 {
             Repr::Packed(_) => None,
             Repr::Split(split) => Some(&split.value),
@@ -307,10 +348,119 @@ impl Entry {
     }
 
     /// Whether `other` has the same value in the same media type.
-    pub fn same_value(&self, other: &Self) -> bool {
-        self.crc() == other.crc()
-            && self.media_type() == other.media_type()
-            && self.value() == other.value()
+    pub fn same_value(&self, other: &Self) -> Sameness {
+        if self.crc() != other.crc()
+            || self.raw_len() != other.raw_len()
+            || self.media_type() != other.media_type()
+        {
+            return Sameness::Different;
+        }
+        if self.coding().is_some() || other.coding().is_some() {
+            return Sameness::Unknown;
+        }
+        if self.stored() == other.stored() {
+            Sameness::Same
+        } else {
+            Sameness::Different
+        }
+    }
+
+    /// Everything up to the value, to lay the same entry out anew with [`Entry::recoded`].
+    pub fn head_bytes(&self) -> &[u8] {
+        &self.head()[..self.key_at() + self.key_len()]
+    }
+
+    /// The entry that `head` is the [head](Self::head_bytes) of, with its value stored another way.
+    ///
+    /// # Panics
+    /// `head` is not a head, or a number of `coding` is above [`CODING_NUMBER_MAX`].
+    pub fn recoded(head: &[u8], coding: Option<Coding>, stored: DraftValue<'_>) -> Self {
+        let was_coded = head[FLAGS] & IS_CODED != 0;
+        let expiry_end = HEAD
+            + if head[FLAGS] & HAS_EXPIRY != 0 {
+                EXPIRY_LEN
+            } else {
+                0
+            };
+        let rest = &head[expiry_end + if was_coded { CODING_LEN } else { 0 }..];
+        let inline = stored.bytes().len() <= INLINE_MAX;
+        let size = expiry_end
+            + if coding.is_some() { CODING_LEN } else { 0 }
+            + rest.len()
+            + if inline { stored.bytes().len() } else { 0 };
+        let mut bytes = Vec::with_capacity(size);
+        bytes.extend_from_slice(&head[..expiry_end]);
+        bytes[FLAGS] &= !IS_CODED;
+        if let Some(coding) = coding {
+            assert!(
+                coding.codec <= CODING_NUMBER_MAX && coding.dictionary <= CODING_NUMBER_MAX,
+                "an entry has room for codec and dictionary numbers up to {CODING_NUMBER_MAX}, not for {coding:?}"
+            );
+            bytes[FLAGS] |= IS_CODED;
+            bytes.push(coding.codec | coding.dictionary << 4);
+            bytes.extend_from_slice(&coding.raw_len.to_le_bytes());
+        }
+        bytes.extend_from_slice(rest);
+        Self::laid_out(bytes, inline, stored)
+    }
+
+    fn laid_out(mut head: Vec<u8>, inline: bool, value: DraftValue<'_>) -> Self {
+        if inline {
+            head.extend_from_slice(value.bytes());
+            Self(Repr::Packed(head.into_boxed_slice()))
+        } else {
+            Self(Repr::Split(Box::new(Split {
+                head: head.into_boxed_slice(),
+                value: value.shared(),
+            })))
+        }
+    }
+
+    /// How the stored value is coded; `None` when it is stored as it is.
+    pub fn coding(&self) -> Option<Coding> {
+        if !self.flag(IS_CODED) {
+            return None;
+        }
+        let at = self.coding_at();
+        let numbers = self.head()[at];
+        Some(Coding {
+            codec: numbers & 0x0f,
+            dictionary: numbers >> 4,
+            raw_len: self.little_endian::<4>(at + 1) as u32,
+        })
+    }
+
+    /// The value's length before any coding, in bytes.
+    pub fn raw_len(&self) -> usize {
+        self.coding()
+            .map_or(self.stored().len(), |coding| coding.raw_len as usize)
+    }
+
+    /// Whether coding the value was found not to pay.
+    pub fn is_incompressible(&self) -> bool {
+        self.flag(IS_INCOMPRESSIBLE)
+    }
+
+    pub(crate) fn set_incompressible(&mut self) {
+        self.head_mut()[FLAGS] |= IS_INCOMPRESSIBLE;
+    }
+
+    /// How much the entry was read lately, 0 to [`HEAT_MAX`]: each [warming](crate::Partition::warm) adds one, each
+    /// [survey](crate::Partition::survey) takes one away.
+    pub fn heat(&self) -> u8 {
+        (self.head()[FLAGS] & HEAT) >> HEAT_SHIFT
+    }
+
+    pub(crate) fn set_heat(&mut self, heat: u8) {
+        let flags = &mut self.head_mut()[FLAGS];
+        *flags = *flags & !HEAT | heat.min(HEAT_MAX) << HEAT_SHIFT;
+    }
+
+    /// Takes over from `other`, the same entry in another layout, what is not about the layout.
+    pub(crate) fn take_marks(&mut self, other: &Self) {
+        let marks = other.head()[FLAGS] & !LAYOUT;
+        let flags = &mut self.head_mut()[FLAGS];
+        *flags = *flags & LAYOUT | marks;
     }
 
     pub(crate) fn set_sequence(&mut self, sequence: Sequence) {
@@ -384,13 +534,15 @@ mod tests {
                         entry.set_sequence(Sequence::MAX);
                         entry.set_version(VERSION_MAX);
                         assert_eq!(entry.key(), key);
-                        assert_eq!(entry.value(), value);
+                        assert_eq!(entry.stored(), value);
+                        assert_eq!(entry.coding(), None);
+                        assert_eq!(entry.raw_len(), value.len());
                         assert_eq!(entry.media_type(), media_type);
                         assert_eq!(entry.expires_at(), expires_at);
                         assert_eq!(entry.sequence(), Sequence::MAX);
                         assert_eq!(entry.version(), VERSION_MAX);
                         assert_eq!(entry.crc(), crc32fast::hash(&value));
-                        assert_eq!(entry.shared_value().is_some(), value.len() > INLINE_MAX);
+                        assert_eq!(entry.shared().is_some(), value.len() > INLINE_MAX);
                         assert!(!entry.is_vacant());
                     }
                 }
@@ -441,5 +593,79 @@ mod tests {
         let entry = drafted("k", &Bytes::from_static(b"1"), None, Some(10), false);
         assert!(!entry.is_expired(9));
         assert!(entry.is_expired(10));
+    }
+
+    /// Coded and decoded again, an entry is what it was: every field, and the marks that are not about its layout.
+    #[test]
+    fn another_layout_changes_nothing_else() {
+        for value in [
+            Bytes::from_static(b"{}"),
+            Bytes::from(vec![7; INLINE_MAX + 1]),
+        ] {
+            for media_type in [None, Some("text/plain")] {
+                for expires_at in [None, Some(5)] {
+                    let mut entry = drafted("key", &value, media_type, expires_at, false);
+                    entry.set_sequence(Sequence::MAX);
+                    entry.set_version(7);
+                    entry.set_heat(2);
+                    entry.set_incompressible();
+                    for stored in [Bytes::from_static(b"x"), Bytes::from(vec![1; 9000])] {
+                        let coding = Coding {
+                            codec: 15,
+                            dictionary: 14,
+                            raw_len: u32::MAX,
+                        };
+                        let coded = Entry::recoded(
+                            entry.head_bytes(),
+                            Some(coding),
+                            DraftValue::Shared(&stored),
+                        );
+                        assert_eq!(coded.coding(), Some(coding));
+                        assert_eq!(coded.stored(), stored);
+                        assert_eq!(coded.raw_len(), u32::MAX as usize);
+                        assert_eq!(coded.shared().is_some(), stored.len() > INLINE_MAX);
+                        let again = Entry::recoded(
+                            coded.head_bytes(),
+                            Some(coding),
+                            DraftValue::Shared(&stored),
+                        );
+                        assert_eq!(again.stored(), stored);
+                        let back =
+                            Entry::recoded(again.head_bytes(), None, DraftValue::Shared(&value));
+                        for entry in [&coded, &back] {
+                            assert_eq!(entry.key(), "key");
+                            assert_eq!(entry.media_type(), media_type);
+                            assert_eq!(entry.expires_at(), expires_at);
+                            assert_eq!(entry.sequence(), Sequence::MAX);
+                            assert_eq!(entry.version(), 7);
+                            assert_eq!(entry.crc(), crc32fast::hash(&value));
+                            assert_eq!(entry.heat(), 2);
+                            assert!(entry.is_incompressible());
+                        }
+                        assert_eq!(back.coding(), None);
+                        assert_eq!(back.stored(), value);
+                        assert_eq!(back.footprint(), entry.footprint());
+                        assert_eq!(back.same_value(&entry), Sameness::Same);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_coded_value_is_told_apart_by_length_and_checksum_only() {
+        let value = Bytes::from_static(b"[1,2,3]");
+        let entry = drafted("k", &value, None, None, false);
+        let coding = Coding {
+            codec: 1,
+            dictionary: 0,
+            raw_len: 7,
+        };
+        let coded = Entry::recoded(entry.head_bytes(), Some(coding), DraftValue::Copied(b"zz"));
+        assert_eq!(coded.same_value(&entry), Sameness::Unknown);
+        let other = drafted("k", &Bytes::from_static(b"[1,2,4]"), None, None, false);
+        assert_eq!(coded.same_value(&other), Sameness::Different);
+        let text = drafted("k", &value, Some("text/plain"), None, false);
+        assert_eq!(coded.same_value(&text), Sameness::Different);
     }
 }

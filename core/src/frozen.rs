@@ -98,6 +98,16 @@ impl Frozen {
         None
     }
 
+    /// How many of the entries kept alive are coded with `dictionary`.
+    pub(crate) fn coded_with(&self, dictionary: u8) -> usize {
+        let with = |entry: &&Entry| {
+            entry
+                .coding()
+                .is_some_and(|coding| coding.dictionary == dictionary)
+        };
+        self.pre_images.iter().filter(with).count()
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.pre_image_bytes + self.pre_images.capacity() * size_of::<Entry>()
     }

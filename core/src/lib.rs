@@ -14,7 +14,9 @@
 //! - The bytes it says it holds are the bytes it holds.
 //!
 //! # Work that happens later
-//! Expired entries are invisible at once and reclaimed when the caller calls [`Partition::expire`]. Tombstones are kept
+//! What is written is stored as it is. A caller that can code values (compress them) meets candidates with
+//! [`Partition::survey`] and puts them back in another layout with [`Partition::recode`]; what their bytes mean is never
+//! asked here. Expired entries are invisible at once and reclaimed when the caller calls [`Partition::expire`]. Tombstones are kept
 //! until [`Partition::forget_tombstones`].
 //!
 //! # Reading order
@@ -34,15 +36,16 @@ mod partition;
 pub mod routing;
 
 pub use command::{
-    Command, Conditions, EtagCondition, Operation, Patch, PatchExpiry, Prepared, PutExpiry,
-    VersionCondition,
+    Command, Compared, Conditions, EtagCondition, Operation, Patch, PatchExpiry, Prepared,
+    PutExpiry, VersionCondition,
 };
 pub use cursor::{Cursor, CursorError};
 pub use entry::{
-    Draft, DraftError, DraftValue, Entry, INLINE_MAX, KEY_BYTES_MAX, MEDIA_TYPE_BYTES_MAX,
+    CODING_NUMBER_MAX, Coding, Draft, DraftError, DraftValue, Entry, HEAT_MAX, INLINE_MAX,
+    KEY_BYTES_MAX, MEDIA_TYPE_BYTES_MAX, Sameness,
 };
 pub use frozen::{FrozenItem, WalkState};
-pub use memtable::hash_key;
+pub use memtable::{Coded, CodedShare, hash_key};
 pub use merge::{PatchError, PatchKind, PatchLimits};
 pub use mutation::{Applied, Cause, LoadedEntry, Logged, Mutation, Reclaimed};
 pub use numbers::{Sequence, Slot, VERSION_MAX, Version};

@@ -1,6 +1,6 @@
 //! Key to entry: slots that a key keeps for its life, an index over them, and every byte counted.
 
-use crate::entry::Entry;
+use crate::entry::{CODING_NUMBER_MAX, Entry};
 use crate::numbers::Slot;
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -18,7 +18,63 @@ pub(crate) struct Memtable<S> {
     free: Vec<u32>,
     /// Sum of the footprints of all entries.
     bytes: usize,
+    /// What of them is coded.
+    coded: Coded,
     hasher: S,
+}
+
+/// Entries whose values are stored coded, and what that saves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coded {
+    /// Entries by the number of their codec.
+    pub by_codec: [CodedShare; CODING_NUMBER_MAX as usize + 1],
+    /// Entries by the number of their dictionary; those without one are at 0.
+    pub by_dictionary: [usize; CODING_NUMBER_MAX as usize + 1],
+}
+
+/// The entries of one codec.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodedShare {
+    /// How many there are.
+    pub entries: usize,
+    /// Bytes of their values before coding.
+    pub raw_bytes: usize,
+    /// Bytes of their values as stored.
+    pub stored_bytes: usize,
+}
+
+impl Coded {
+    /// Adds what another partition has.
+    pub fn add(&mut self, other: &Self) {
+        for (share, more) in self.by_codec.iter_mut().zip(&other.by_codec) {
+            share.entries += more.entries;
+            share.raw_bytes += more.raw_bytes;
+            share.stored_bytes += more.stored_bytes;
+        }
+        for (entries, more) in self.by_dictionary.iter_mut().zip(&other.by_dictionary) {
+            *entries += more;
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        if let Some(coding) = entry.coding() {
+            let share = &mut self.by_codec[usize::from(coding.codec)];
+            share.entries += 1;
+            share.raw_bytes += coding.raw_len as usize;
+            share.stored_bytes += entry.stored().len();
+            self.by_dictionary[usize::from(coding.dictionary)] += 1;
+        }
+    }
+
+    fn uncount(&mut self, entry: &Entry) {
+        if let Some(coding) = entry.coding() {
+            let share = &mut self.by_codec[usize::from(coding.codec)];
+            share.entries -= 1;
+            share.raw_bytes -= coding.raw_len as usize;
+            share.stored_bytes -= entry.stored().len();
+            self.by_dictionary[usize::from(coding.dictionary)] -= 1;
+        }
+    }
 }
 
 impl<S: BuildHasher> Memtable<S> {
@@ -28,6 +84,7 @@ impl<S: BuildHasher> Memtable<S> {
             slots: Vec::new(),
             free: Vec::new(),
             bytes: 0,
+            coded: Coded::default(),
             hasher,
         }
     }
@@ -38,6 +95,10 @@ impl<S: BuildHasher> Memtable<S> {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    pub(crate) fn coded(&self) -> &Coded {
+        &self.coded
     }
 
     /// Heap bytes of the index, the slots and the free list.
@@ -66,9 +127,17 @@ impl<S: BuildHasher> Memtable<S> {
             .filter(|entry| !entry.is_vacant())
     }
 
+    /// The marks of an entry may be changed through this, its layout may not: that is counted.
+    pub(crate) fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
+        self.slots
+            .get_mut(slot.index())
+            .filter(|entry| !entry.is_vacant())
+    }
+
     /// Adds an entry whose key is not there.
     pub(crate) fn insert(&mut self, hash: u64, entry: Entry) -> Slot {
         self.bytes += entry.footprint();
+        self.coded.count(&entry);
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.slots[slot as usize] = entry;
@@ -94,9 +163,11 @@ impl<S: BuildHasher> Memtable<S> {
 
     /// Puts `entry` in the place of another of the same key.
     pub(crate) fn replace(&mut self, slot: Slot, entry: Entry) -> Entry {
+        self.bytes += entry.footprint();
+        self.coded.count(&entry);
         let old = std::mem::replace(&mut self.slots[slot.index()], entry);
-        self.bytes += self.slots[slot.index()].footprint();
         self.bytes -= old.footprint();
+        self.coded.uncount(&old);
         old
     }
 
@@ -111,6 +182,7 @@ impl<S: BuildHasher> Memtable<S> {
         }
         self.free.push(slot.get());
         self.bytes -= old.footprint();
+        self.coded.uncount(&old);
         old
     }
 }

@@ -57,8 +57,13 @@ pub enum Outcome {
     },
     /// The patch cannot be applied to what is there.
     PatchFailed(PatchError),
-    /// The merge is too large for the partition's lock, and what was prepared outside is missing or out of date:
-    /// prepare it against the entry as it is now and come back.
+    /// What there is to do takes too long for the partition's lock, and what was prepared outside is missing or out of
+    /// date: prepare it against the entry as it is now and come back. For a patch that is the [result], when the merge
+    /// is large or the value is stored coded; for a put it is the [comparison] with a coded value of the same length and
+    /// checksum, and the draft is handed back as spent.
+    ///
+    /// [result]: crate::Prepared
+    /// [comparison]: crate::Compared
     Retry,
 }
 

@@ -1,11 +1,12 @@
 //! A share of the keys: decides commands, applies what was decided, and hides what has expired.
 
 use crate::command::{
-    Command, Conditions, EtagCondition, Operation, Patch, PatchExpiry, PutExpiry, VersionCondition,
+    Command, Compared, Conditions, EtagCondition, Operation, Patch, PatchExpiry, Prepared,
+    PutExpiry, VersionCondition,
 };
-use crate::entry::{Draft, DraftValue, Entry, KEY_BYTES_MAX};
+use crate::entry::{Draft, DraftValue, Entry, HEAT_MAX, KEY_BYTES_MAX, Sameness};
 use crate::frozen::{Frozen, FrozenItem, Tombstone, WalkState};
-use crate::memtable::Memtable;
+use crate::memtable::{Coded, Memtable};
 use crate::merge::{self, PatchError, PatchKind};
 use crate::mutation::{Applied, Cause, Change, LoadedEntry, Logged, Mutation, Reclaimed};
 use crate::numbers::{Sequence, Slot, VERSION_MAX};
@@ -111,14 +112,19 @@ impl<S: BuildHasher> Partition<S> {
         };
         match operation {
             Operation::Delete => decider.delete(&conditions),
-            Operation::Put { draft, expiry } => match failed_condition(&conditions, entry) {
+            Operation::Put {
+                draft,
+                expiry,
+                compared,
+            } => match failed_condition(&conditions, entry) {
                 Some(failed) => decider.conflict(failed, Some(draft)),
-                None => decider.put(draft, expiry),
+                None => decider.put(draft, expiry, compared),
             },
             Operation::Patch(patch) => match failed_condition(&conditions, entry) {
-                Some(failed) => {
-                    decider.conflict(failed, patch.prepared.map(|prepared| prepared.draft))
-                }
+                Some(failed) => decider.conflict(
+                    failed,
+                    patch.prepared.and_then(|prepared| prepared.result.ok()),
+                ),
                 None => decider.patch(key, patch),
             },
         }
@@ -127,11 +133,12 @@ impl<S: BuildHasher> Partition<S> {
     /// What the log keeps of `mutation`, which this partition decided and has not applied yet.
     pub fn logged<'a>(&'a self, mutation: &'a Mutation) -> Logged<'a> {
         match &mutation.change {
+            // A draft is never coded: what is stored is the value.
             Change::Put(entry) => Logged {
                 key: entry.key(),
                 removed: None,
-                value: entry.value(),
-                shared_value: entry.shared_value(),
+                value: entry.stored(),
+                shared_value: entry.shared(),
                 media_type: entry.media_type(),
                 crc: entry.crc(),
                 version: entry.version(),
@@ -256,6 +263,104 @@ impl<S: BuildHasher> Partition<S> {
             previous: self.take(slot),
             expires_at: None,
         })
+    }
+
+    /// Notes that the entry in `slot` was read, and says whether it is coded and has become as hot as can be told. See
+    /// [`Entry::heat`].
+    pub fn warm(&mut self, slot: Slot) -> bool {
+        let Some(entry) = self.table.entry_mut(slot) else {
+            return false;
+        };
+        let heat = entry.heat();
+        if heat == HEAT_MAX {
+            return false;
+        }
+        entry.set_heat(heat + 1);
+        heat + 1 == HEAT_MAX && entry.coding().is_some()
+    }
+
+    /// Where `key` is, unless it has expired.
+    pub fn find(&self, key: &str, hash: u64, now: u64) -> Option<(Slot, &Entry)> {
+        let slot = self.table.find(hash, key.as_bytes())?;
+        let entry = self.table.entry(slot)?;
+        (!entry.is_expired(now)).then_some((slot, entry))
+    }
+
+    /// Visits visible entries from slot `from` on, examining at most `examine_max` slots, and says where to go on; `None`
+    /// at the end. Each is shown with the heat it has and then cools by one. When `visit` breaks, the survey goes on
+    /// behind the entry it was shown.
+    pub fn survey(
+        &mut self,
+        from: Slot,
+        examine_max: usize,
+        now: u64,
+        mut visit: impl FnMut(Slot, &Entry) -> ControlFlow<()>,
+    ) -> Option<Slot> {
+        let end = self.table.slot_end();
+        let stop = from
+            .get()
+            .saturating_add(u32::try_from(examine_max).unwrap_or(u32::MAX))
+            .min(end);
+        for number in from.get()..stop {
+            let slot = Slot::new(number);
+            let Some(entry) = self
+                .table
+                .entry_mut(slot)
+                .filter(|entry| !entry.is_expired(now))
+            else {
+                continue;
+            };
+            let flow = visit(slot, entry);
+            if entry.heat() > 0 {
+                entry.set_heat(entry.heat() - 1);
+            }
+            if flow.is_break() {
+                return (number + 1 < end).then(|| Slot::new(number + 1));
+            }
+        }
+        (stop < end).then(|| Slot::new(stop))
+    }
+
+    /// Puts `entry`, made by [`Entry::recoded`] of what is in `slot`, in its place, and hands out what was there. No
+    /// change of the key: it takes no sequence and is not logged.
+    ///
+    /// # Errors
+    /// The key was changed or removed meanwhile; `entry` is handed back.
+    pub fn recode(&mut self, slot: Slot, mut entry: Entry) -> Result<Entry, Entry> {
+        match self.table.entry(slot) {
+            Some(current) if current.sequence() == entry.sequence() => {
+                entry.take_marks(current);
+                // Not through `leave`: a walk in progress meets the same value in its new form.
+                Ok(self.table.replace(slot, entry))
+            }
+            _ => Err(entry),
+        }
+    }
+
+    /// Notes that coding the value in `slot` does not pay, if its last change is still `sequence`.
+    pub fn mark_incompressible(&mut self, slot: Slot, sequence: Sequence) {
+        if let Some(entry) = self
+            .table
+            .entry_mut(slot)
+            .filter(|entry| entry.sequence() == sequence)
+        {
+            entry.set_incompressible();
+        }
+    }
+
+    /// What is stored coded.
+    pub fn coded(&self) -> &Coded {
+        self.table.coded()
+    }
+
+    /// How many entries are coded with `dictionary`, those included that a snapshot in progress keeps alive. At 0 the
+    /// number may be given to another dictionary.
+    pub fn coded_with(&self, dictionary: u8) -> usize {
+        let kept = self
+            .frozen
+            .as_ref()
+            .map_or(0, |frozen| frozen.coded_with(dictionary));
+        self.table.coded().by_dictionary[usize::from(dictionary)] + kept
     }
 
     /// Visits visible entries with `prefix` from slot `from` on, examining at most `examine_max` slots, and says where
@@ -511,7 +616,7 @@ impl Decider<'_> {
         }
     }
 
-    fn put(self, mut draft: Entry, expiry: PutExpiry) -> Decision {
+    fn put(self, mut draft: Entry, expiry: PutExpiry, compared: Option<Compared>) -> Decision {
         if expiry == PutExpiry::Keep {
             draft.set_expiry(self.entry.and_then(Entry::expires_at));
         }
@@ -519,7 +624,15 @@ impl Decider<'_> {
             draft.set_version(0);
             return self.change(Outcome::Created { version: 0 }, Change::Put(draft));
         };
-        if entry.expires_at() == draft.expires_at() && entry.same_value(&draft) {
+        let same = match (entry.same_value(&draft), compared) {
+            _ if entry.expires_at() != draft.expires_at() => false,
+            (Sameness::Unknown, Some(compared)) if compared.base == entry.sequence() => {
+                compared.same
+            }
+            (Sameness::Unknown, _) => return self.answer(Outcome::Retry, Some(draft)),
+            (sameness, _) => sameness == Sameness::Same,
+        };
+        if same {
             let (version, sequence, expires_at) =
                 (entry.version(), entry.sequence(), entry.expires_at());
             return self.answer(
@@ -544,22 +657,30 @@ impl Decider<'_> {
             limits,
             prepared,
         } = patch;
+        let unused =
+            |prepared: Option<Prepared>| prepared.and_then(|prepared| prepared.result.ok());
         if self.entry.is_none() && kind == PatchKind::Json {
-            return self.answer(Outcome::Missing, prepared.map(|prepared| prepared.draft));
+            return self.answer(Outcome::Missing, unused(prepared));
         }
         if self.entry.is_some_and(|entry| entry.media_type().is_some()) {
-            return self.answer(
-                Outcome::PatchFailed(PatchError::NotJson),
-                prepared.map(|prepared| prepared.draft),
-            );
+            return self.answer(Outcome::PatchFailed(PatchError::NotJson), unused(prepared));
         }
         let stale = match prepared {
+            // What was computed against this very entry, its failure included, is what would be computed here.
             Some(prepared) if prepared.base == self.entry.map(Entry::sequence) => {
-                return self.put(prepared.draft, PutExpiry::Set);
+                let same = prepared.same;
+                let compared = prepared.base.map(|base| Compared { base, same });
+                return match prepared.result {
+                    Ok(draft) => self.put(draft, PutExpiry::Set, compared),
+                    Err(error) => self.answer(Outcome::PatchFailed(error), None),
+                };
             }
-            stale => stale.map(|prepared| prepared.draft),
+            stale => unused(stale),
         };
-        let stored = self.entry.map(Entry::value);
+        if self.entry.is_some_and(|entry| entry.coding().is_some()) {
+            return self.answer(Outcome::Retry, stale);
+        }
+        let stored = self.entry.map(Entry::stored);
         if stored.map_or(0, <[u8]>::len) + document.len() > limits.inline_max {
             return self.answer(Outcome::Retry, stale);
         }
@@ -570,7 +691,7 @@ impl Decider<'_> {
         };
         if self
             .entry
-            .is_some_and(|entry| crc32fast::hash(entry.value()) != entry.crc())
+            .is_some_and(|entry| crc32fast::hash(entry.stored()) != entry.crc())
         {
             // A result would have a new checksum, and nobody would ever know.
             return self.answer(Outcome::PatchFailed(PatchError::Damaged), stale);
@@ -591,7 +712,7 @@ impl Decider<'_> {
         };
         match Entry::draft(&draft) {
             Ok(draft) => {
-                let mut decision = self.put(draft, PutExpiry::Set);
+                let mut decision = self.put(draft, PutExpiry::Set, None);
                 decision.spent = decision.spent.or(stale);
                 decision
             }

@@ -3,10 +3,12 @@
 mod support;
 
 use inflightkv_core::{
-    Conditions, Current, Decision, Draft, DraftValue, Entry, EtagCondition, FailedCondition,
-    LoadedEntry, Operation, Outcome, Patch, PatchError, PatchExpiry, PatchKind, PatchLimits,
-    Prepared, PutExpiry, Sequence, VERSION_MAX, VersionCondition,
+    CodedShare, Coding, Compared, Conditions, Current, Decision, Draft, DraftValue, Entry,
+    EtagCondition, FailedCondition, LoadedEntry, Operation, Outcome, Patch, PatchError,
+    PatchExpiry, PatchKind, PatchLimits, Prepared, PutExpiry, Sequence, Slot, VERSION_MAX,
+    VersionCondition,
 };
+use std::ops::ControlFlow;
 use support::{
     Table, WIDE, decide, delete, draft, draft_as, hash, patch, put, sequence, table, write,
 };
@@ -303,7 +305,11 @@ fn only_the_same_value_media_type_and_expiry_are_no_change() {
             &table,
             "k",
             Conditions::default(),
-            Operation::Put { draft, expiry },
+            Operation::Put {
+                draft,
+                expiry,
+                compared: None,
+            },
             NOW,
         );
         let case = (value, media_type, expires_at, keep);
@@ -355,6 +361,7 @@ fn what_a_write_does_to_the_expiry() {
     let keep = |value| Operation::Put {
         draft: draft_as("k", value, None, None, true),
         expiry: PutExpiry::Keep,
+        compared: None,
     };
     let merge = |expiry| {
         let document = b"{}".as_slice();
@@ -463,7 +470,8 @@ fn a_prepared_patch_is_used_only_while_its_base_is_there() {
         };
         let prepared = Some(Prepared {
             base: base.map(sequence),
-            draft: draft("k", PREPARED, None),
+            result: Ok(draft("k", PREPARED, None)),
+            same: false,
         });
         let (kind, document, expiry) = (
             PatchKind::Merge,
@@ -570,4 +578,192 @@ fn the_largest_version_stays() {
         );
         table.apply(decision.mutation.expect("a change"), sequence(number));
     }
+}
+
+/// A value that is stored coded cannot be compared or merged under the lock: the caller is asked to, and what it found
+/// counts only for the very entry it looked at.
+#[test]
+fn what_meets_a_coded_value_is_found_out_outside() {
+    let value = br#"{"a":1}"#.as_slice();
+    let coded = || {
+        let mut table = table();
+        let decision = decide(
+            &table,
+            "k",
+            Conditions::default(),
+            put(draft("k", value, None)),
+            NOW,
+        );
+        let applied = table.apply(decision.mutation.expect("a create"), sequence(5));
+        let (slot, entry) = table.find("k", hash("k"), NOW).expect("it is there");
+        assert_eq!(slot, applied.slot);
+        let coding = Coding {
+            codec: 1,
+            dictionary: 2,
+            raw_len: value.len() as u32,
+        };
+        let entry = Entry::recoded(entry.head_bytes(), Some(coding), DraftValue::Copied(b"zz"));
+        table.recode(slot, entry).expect("nobody wrote in between");
+        table
+    };
+    let put_of = |value, compared| Operation::Put {
+        draft: draft("k", value, None),
+        expiry: PutExpiry::Set,
+        compared,
+    };
+    let compared = |base, same| {
+        Some(Compared {
+            base: sequence(base),
+            same,
+        })
+    };
+    let unchanged = Outcome::Unchanged {
+        version: 0,
+        sequence: sequence(5),
+        expires_at: None,
+    };
+    let changed = Outcome::Changed { version: 1 };
+    for (compared, wanted) in [
+        (None, Outcome::Retry),
+        (compared(4, true), Outcome::Retry),
+        (compared(5, true), unchanged.clone()),
+        (compared(5, false), changed.clone()),
+    ] {
+        let decision = decide(
+            &coded(),
+            "k",
+            Conditions::default(),
+            put_of(value, compared),
+            NOW,
+        );
+        assert_eq!(decision.outcome, wanted, "{compared:?}");
+        assert_eq!(
+            decision.spent.is_some(),
+            wanted != changed,
+            "{compared:?}: the draft comes back"
+        );
+    }
+    // Another length or checksum tells without a look.
+    let decision = decide(
+        &coded(),
+        "k",
+        Conditions::default(),
+        put_of(br#"{"a":2}"#, None),
+        NOW,
+    );
+    assert_eq!(decision.outcome, changed);
+
+    let failed = PatchError::TooCostly { index: 3 };
+    for (base, result, same, wanted) in [
+        (5, None, false, Outcome::Retry),
+        (4, Some(Ok(value)), false, Outcome::Retry),
+        (
+            5,
+            Some(Ok(br#"{"a":7}"#.as_slice())),
+            false,
+            changed.clone(),
+        ),
+        (5, Some(Ok(value)), true, unchanged.clone()),
+        (
+            5,
+            Some(Err(failed.clone())),
+            false,
+            Outcome::PatchFailed(failed),
+        ),
+    ] {
+        let prepared = result.map(|result| Prepared {
+            base: Some(sequence(base)),
+            result: result.map(|value| draft("k", value, None)),
+            same,
+        });
+        let operation = Operation::Patch(Patch {
+            kind: PatchKind::Merge,
+            document: b"{}",
+            expiry: PatchExpiry::Keep,
+            limits: WIDE,
+            prepared,
+        });
+        let decision = decide(&coded(), "k", Conditions::default(), operation, NOW);
+        assert_eq!(decision.outcome, wanted);
+    }
+}
+
+/// Another layout is put in place only of the entry it was made from.
+#[test]
+fn a_layout_made_of_an_older_value_is_refused() {
+    let mut table = in_state("v3 @13");
+    let (slot, entry) = table.find("k", hash("k"), NOW).expect("it is there");
+    let coding = Coding {
+        codec: 1,
+        dictionary: 2,
+        raw_len: 9,
+    };
+    let coded =
+        |entry: &Entry| Entry::recoded(entry.head_bytes(), Some(coding), DraftValue::Copied(b"z"));
+    let early = coded(entry);
+    let decision = decide(
+        &table,
+        "k",
+        Conditions::default(),
+        put(draft("k", b"[]", None)),
+        NOW,
+    );
+    table.apply(decision.mutation.expect("a change"), sequence(30));
+    assert!(table.recode(slot, early).is_err());
+    assert_eq!(table.coded_with(2), 0);
+
+    let entry = coded(table.find("k", hash("k"), NOW).expect("it is there").1);
+    assert!(
+        !table.warm(slot) && !table.warm(slot) && !table.warm(slot),
+        "only a coded entry asks to be decoded"
+    );
+    let before = table.stats().entry_bytes;
+    let old = table.recode(slot, entry).expect("nobody wrote in between");
+    assert_eq!(
+        table.stats().entry_bytes + old.footprint(),
+        before
+            + table
+                .find("k", hash("k"), NOW)
+                .expect("it is there")
+                .1
+                .footprint()
+    );
+    assert_eq!(table.coded_with(2), 1);
+    assert_eq!(table.coded().by_codec[1].raw_bytes, 9);
+    table.mark_incompressible(slot, sequence(29));
+    assert!(
+        !table
+            .find("k", hash("k"), NOW)
+            .expect("it is there")
+            .1
+            .is_incompressible()
+    );
+    table.mark_incompressible(slot, sequence(30));
+    assert!(
+        table
+            .find("k", hash("k"), NOW)
+            .expect("it is there")
+            .1
+            .is_incompressible()
+    );
+
+    // Heat outlives the change of layout, and each survey takes one away.
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        assert_eq!(
+            table.survey(Slot::new(0), 100, NOW, |_, entry| {
+                seen.push(entry.heat());
+                ControlFlow::Continue(())
+            }),
+            None
+        );
+    }
+    assert_eq!(seen, [3, 2, 1, 0, 0]);
+    assert!(!table.warm(slot) && !table.warm(slot) && table.warm(slot) && !table.warm(slot));
+    let removed = decide(&table, "k", Conditions::default(), Operation::Delete, NOW);
+    table.apply(removed.mutation.expect("a removal"), sequence(31));
+    assert_eq!(
+        (table.coded_with(2), table.coded().by_codec[1]),
+        (0, CodedShare::default())
+    );
 }

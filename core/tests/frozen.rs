@@ -55,7 +55,7 @@ fn slice(
     table.walk(budget, spent, |item| {
         items.push(match item {
             FrozenItem::Entry(entry) => {
-                let value = String::from_utf8_lossy(entry.value());
+                let value = String::from_utf8_lossy(entry.stored());
                 format!("{}={value}@{}", entry.key(), entry.sequence())
             }
             FrozenItem::Tombstone { key, sequence } => format!("{key}-@{sequence}"),

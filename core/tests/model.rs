@@ -3,9 +3,10 @@
 mod support;
 
 use inflightkv_core::{
-    Applied, Cause, Command, Conditions, Current, Decision, EtagCondition, FailedCondition,
-    Mutation, Operation, Outcome, Patch, PatchError, PatchExpiry, PatchLimits, Prepared, PutExpiry,
-    Sequence, Slot, VersionCondition, WalkState, merge,
+    Applied, Cause, Coded, Coding, Command, Compared, Conditions, Current, Decision, DraftValue,
+    Entry, EtagCondition, FailedCondition, Mutation, Operation, Outcome, Patch, PatchError,
+    PatchExpiry, PatchLimits, Prepared, PutExpiry, Sequence, Slot, VersionCondition, WalkState,
+    merge,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -13,7 +14,9 @@ use std::ops::ControlFlow;
 use support::json::{Document, Json};
 use support::map::{Freeze, Held, Map, Record, check_visible, replay};
 use support::steps::{Expected, Guard, KEYS, PatchTtl, PutTtl, Step, Tags, steps};
-use support::{Table, draft, draft_as, for_each_entry, hash, key_at, sequence, table};
+use support::{
+    Table, draft, draft_as, for_each_entry, hash, key_at, raw, reversed, sequence, table,
+};
 
 /// Low, so that large values take the way through `Retry`.
 const LIMITS: PatchLimits = PatchLimits {
@@ -120,6 +123,7 @@ impl History {
                     self.base = None;
                 }
             }
+            Step::Recode { slot, coded } => self.recode(Slot::new(slot as u32), coded),
         }
         self.check();
     }
@@ -148,8 +152,45 @@ impl History {
             expires_at
         };
         let draft = draft_as(key, &text, media_type, drafted, expiry == PutExpiry::Keep);
+        let compared = self.visible(key).map(|held| Compared {
+            base: sequence(held.sequence),
+            same: held.value == text,
+        });
         let forecast = self.written(key, text, (!opaque).then(|| value.clone()), expires_at);
-        self.submit(key, guard, Operation::Put { draft, expiry }, forecast)
+        let operation = Operation::Put {
+            draft,
+            expiry,
+            compared,
+        };
+        self.submit(key, guard, operation, forecast)
+    }
+
+    /// Stores the value another way, which nobody must notice.
+    fn recode(&mut self, slot: Slot, coded: bool) {
+        let mut made = None;
+        self.table.survey(slot, 1, self.now, |at, entry| {
+            let value = raw(entry);
+            let coding = coded.then_some(Coding {
+                codec: (value.len() % 16) as u8,
+                dictionary: (value.len() % 5) as u8,
+                raw_len: value.len() as u32,
+            });
+            let stored = if coded { reversed(&value) } else { value };
+            let entry = Entry::recoded(entry.head_bytes(), coding, DraftValue::Copied(&stored));
+            made = Some((at, entry));
+            ControlFlow::Break(())
+        });
+        if let Some((slot, entry)) = made {
+            self.table
+                .recode(slot, entry)
+                .expect("nothing changed in between");
+        }
+    }
+
+    fn is_coded(&self, key: &str) -> bool {
+        self.table
+            .get(key, hash(key), self.now)
+            .is_some_and(|entry| entry.coding().is_some())
     }
 
     /// What becomes of `key` when it is given this value and expiry.
@@ -270,9 +311,11 @@ impl History {
         );
         let expires_at = after_patch(held, expiry);
         let base = held.map(|held| sequence(held.sequence));
+        let value = value.ok()?;
         Some(Prepared {
             base,
-            draft: draft(key, &value.ok()?, expires_at),
+            same: stored == Some(&value[..]),
+            result: Ok(draft(key, &value, expires_at)),
         })
     }
 
@@ -292,7 +335,7 @@ impl History {
             return (Outcome::PatchFailed(PatchError::NotJson), None);
         }
         let len = held.map_or(0, |held| held.value.len()) + text.len();
-        if len > LIMITS.inline_max && !is_prepared {
+        if (len > LIMITS.inline_max || self.is_coded(key)) && !is_prepared {
             return (Outcome::Retry, None);
         }
         match document.apply(held.and_then(|held| held.json.as_ref())) {
@@ -626,8 +669,10 @@ impl History {
             entries.push(entry.key().to_owned());
             bytes += entry.footprint();
             self.map[entry.key()].check(entry);
-            let parts =
-                entry.key().len() + entry.value().len() + entry.media_type().map_or(0, str::len);
+            let parts = entry.key().len()
+                + entry.stored().len()
+                + entry.coding().map_or(0, |_| 5)
+                + entry.media_type().map_or(0, str::len);
             let overhead = entry.footprint() - parts;
             assert!(
                 (20..=28 + 1 + 48).contains(&overhead),
@@ -646,6 +691,17 @@ impl History {
                 .count()
         );
         assert_eq!(stats.entry_bytes, bytes);
+        let mut coded = Coded::default();
+        for_each_entry(&self.table, |entry| {
+            if let Some(coding) = entry.coding() {
+                let share = &mut coded.by_codec[usize::from(coding.codec)];
+                share.entries += 1;
+                share.raw_bytes += coding.raw_len as usize;
+                share.stored_bytes += entry.stored().len();
+                coded.by_dictionary[usize::from(coding.dictionary)] += 1;
+            }
+        });
+        assert_eq!(self.table.coded(), &coded);
         assert!(
             self.table.slot_end().get() <= KEYS.len() as u32,
             "freed slots are used again"

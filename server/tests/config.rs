@@ -63,7 +63,7 @@ fn a_wrong_setting_ends_every_way_of_starting_with_code_2_and_one_line() {
 
 #[test]
 fn the_flags_of_what_is_not_there_are_unknown() {
-    for flag in ["--compression", "--no-such-flag"] {
+    for flag in ["--no-such-flag", "--compressions"] {
         let message = refusal(&["serve", flag, "x"], &[]);
         assert!(message.contains(&format!("\"{flag}\"")), "{message}");
     }

@@ -114,6 +114,7 @@ fn everything(lane: &Lane) -> BTreeMap<String, (String, u64, u64)> {
             prefix: "",
             from,
             examine_max: 100,
+            values: true,
         };
         from = lane
             .scan(&scan, &mut |row| {

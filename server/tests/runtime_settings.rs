@@ -95,3 +95,73 @@ fn a_hang_up_reads_the_run_time_settings_of_the_file_again() {
     );
     assert!(server.terminate());
 }
+
+/// Switched on, values that are there are compressed; switched off, they are whole again; clients see neither.
+#[test]
+fn compression_is_switched_while_the_server_runs() {
+    let server = Server::start(&[]);
+    let text = format!("[{}0]", "\"again and again\",".repeat(300));
+    for number in 0..20 {
+        let answer = server.ask(&format!("PUT /v1/kv/k{number}"), &text);
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let compressed = |server: &Server| {
+        let stats = server.ask("GET /v1/admin/stats", "").json();
+        stats["compression"]["codecs"]["zstd"]["entries"].as_u64()
+    };
+    assert_eq!(compressed(&server), Some(0));
+    for (mode, wanted) in [("adaptive", 20), ("off", 0)] {
+        let answer = change(
+            &server,
+            &format!(r#"{{"compression":"{mode}","compression-cpu":50}}"#),
+        );
+        assert_eq!(answer.status, 200, "{answer:?}");
+        eventually("what was switched", || compressed(&server) == Some(wanted));
+        let answer = server.ask("GET /v1/kv/k7", "");
+        assert_eq!((answer.status, answer.text()), (200, &text[..]));
+        if mode == "adaptive" {
+            who_accepts_zstd_gets_what_is_stored(&server, &text);
+        }
+    }
+    let answer = change(&server, r#"{"compression":"brotli"}"#);
+    assert_eq!(answer.status, 400);
+}
+
+/// A frame of Zstandard is another representation: it has its own tag, says what it is, and its digest is of the frame.
+fn who_accepts_zstd_gets_what_is_stored(server: &Server, text: &str) {
+    let plain = server.ask("GET /v1/kv/k3", "");
+    assert_eq!(plain.field("content-encoding"), None);
+    assert_eq!(plain.field("vary"), Some("accept-encoding"));
+    let tag = plain.field("etag").expect("a tag").to_owned();
+    let frame = server.ask(
+        "GET /v1/kv/k3\nAccept-Encoding: gzip, zstd\nWant-Content-Digest: sha-256=1",
+        "",
+    );
+    assert_eq!(frame.field("content-encoding"), Some("zstd"), "{frame:?}");
+    assert_eq!(frame.field("content-type"), Some("application/json"));
+    assert!(frame.body.len() * 4 < text.len());
+    let mut value = Vec::new();
+    inflightkv_compression::codec(inflightkv_compression::CodecId::Zstd)
+        .decompress(&frame.body, text.len(), &mut value)
+        .expect("a sound frame");
+    assert_eq!(value, text.as_bytes());
+    let digest = frame
+        .field("content-digest")
+        .expect("it was wanted")
+        .to_owned();
+    let of_value = server.ask("GET /v1/kv/k3\nWant-Content-Digest: sha-256=1", "");
+    assert_ne!(of_value.field("content-digest"), Some(&digest[..]));
+    let frame_tag = frame.field("etag").expect("a tag").to_owned();
+    assert_eq!(frame_tag, format!("\"{}-zstd\"", tag.trim_matches('"')));
+    for known in [&tag, &frame_tag] {
+        let ask = format!("GET /v1/kv/k3\nAccept-Encoding: zstd\nIf-None-Match: {known}");
+        let answer = server.ask(&ask, "");
+        assert_eq!(answer.status, 304);
+        assert_eq!(answer.field("etag"), Some(&known[..]));
+    }
+    // Either names the value in a condition on a write.
+    let ask = format!("PUT /v1/kv/k3\nIf-Match: {frame_tag}");
+    assert_eq!(server.ask(&ask, text).status, 204);
+    let refused = server.ask("GET /v1/kv/k3\nAccept-Encoding: zstd;q=0, gzip", "");
+    assert_eq!(refused.field("content-encoding"), None);
+}

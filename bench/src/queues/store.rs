@@ -80,7 +80,7 @@ fn work(queue: &Receiver<Message>) {
             Message::Get { key, reply } => {
                 let entry = partition.get(&key, hash_key(&hasher, &key), NOW);
                 // Whoever has stopped waiting needs no answer.
-                let _ = reply.send(entry.map(|entry| Bytes::copy_from_slice(entry.value())));
+                let _ = reply.send(entry.map(|entry| Bytes::copy_from_slice(entry.stored())));
             }
             Message::Put { key, value, reply } => {
                 let Ok(draft) = Entry::draft(&Draft {
@@ -99,7 +99,11 @@ fn work(queue: &Receiver<Message>) {
                         key: &key,
                         hash: hash_key(&hasher, &key),
                         conditions: Conditions::default(),
-                        operation: Operation::Put { draft, expiry },
+                        operation: Operation::Put {
+                            draft,
+                            expiry,
+                            compared: None,
+                        },
                     },
                     NOW,
                 );

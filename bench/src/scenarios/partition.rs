@@ -58,7 +58,14 @@ impl Store {
         })
         .expect("a small entry");
         let expiry = PutExpiry::Set;
-        self.execute(key, Operation::Put { draft, expiry });
+        self.execute(
+            key,
+            Operation::Put {
+                draft,
+                expiry,
+                compared: None,
+            },
+        );
     }
 
     fn execute(&mut self, key: &str, operation: Operation<'_>) {
@@ -96,7 +103,7 @@ fn get() -> Work {
         let key = &keys[number()];
         let hash = hash_key(&store.hasher, key);
         let entry = store.partition.get(key, hash, NOW).expect("it was put");
-        black_box(entry.value());
+        black_box(entry.stored());
     })
 }
 

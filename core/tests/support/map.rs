@@ -2,7 +2,7 @@
 
 use super::json::Json;
 use super::steps::KEYS;
-use super::{Table, hash, sequence};
+use super::{Table, hash, raw, sequence};
 use inflightkv_core::{Cause, Entry, FrozenItem, LoadedEntry, Version};
 use std::collections::BTreeMap;
 
@@ -31,8 +31,9 @@ impl Held {
     }
 
     pub(crate) fn check(&self, entry: &Entry) {
-        assert_eq!(entry.value(), self.value);
-        assert_eq!(entry.shared_value().is_some(), self.value.len() > 2048);
+        assert_eq!(raw(entry), self.value);
+        assert_eq!(entry.raw_len(), self.value.len());
+        assert_eq!(entry.shared().is_some(), self.value.len() > 2048);
         assert_eq!(entry.media_type(), self.media_type());
         assert_eq!(entry.crc(), crc32fast::hash(&self.value));
         assert_eq!(entry.version(), self.version);
@@ -133,7 +134,7 @@ impl Freeze {
                 self.records.push(Record {
                     key: key.to_owned(),
                     removed: None,
-                    value: entry.value().to_owned(),
+                    value: raw(entry),
                     media_type: entry.media_type().map(str::to_owned),
                     crc: entry.crc(),
                     version: entry.version(),

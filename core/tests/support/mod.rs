@@ -87,6 +87,7 @@ pub(crate) fn put(draft: Entry) -> Operation<'static> {
     Operation::Put {
         draft,
         expiry: PutExpiry::Set,
+        compared: None,
     }
 }
 
@@ -166,4 +167,17 @@ pub(crate) fn for_each_entry(table: &Table, mut visit: impl FnMut(&Entry)) {
         ControlFlow::Continue(())
     });
     assert_eq!(end, None, "a scan without a bound ends");
+}
+
+/// What stands for a codec in these tests: the bytes the other way round.
+pub(crate) fn reversed(value: &[u8]) -> Vec<u8> {
+    value.iter().rev().copied().collect()
+}
+
+/// The value of an entry, [reversed] or not.
+pub(crate) fn raw(entry: &Entry) -> Vec<u8> {
+    match entry.coding() {
+        Some(_) => reversed(entry.stored()),
+        None => entry.stored().to_owned(),
+    }
 }

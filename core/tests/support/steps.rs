@@ -57,6 +57,10 @@ pub(crate) enum Step {
     Keep {
         keep: bool,
     },
+    Recode {
+        slot: usize,
+        coded: bool,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +152,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(Step::Walk { budget: 1_000, stop_after: 1_000 }),
         1 => Just(Step::Thaw),
         1 => prop::bool::weighted(0.8).prop_map(|keep| Step::Keep { keep }),
+        10 => (key(), prop::bool::weighted(0.7)).prop_map(|(slot, coded)| Step::Recode { slot, coded }),
     ];
     prop::collection::vec(step, 1..80)
 }

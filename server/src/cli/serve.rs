@@ -9,7 +9,7 @@ use super::logging::{self, Log};
 use super::progress::Console;
 use super::{Failure, access, arguments, load, rules};
 use crate::config::{self, Config, Live, Persistence, Recovery, WalCompress, WalSync};
-use crate::engine::{self, Disk, Engine};
+use crate::engine::{self, CompressionMode, Disk, Engine};
 use crate::http;
 use crate::observe::RequestLog;
 use crate::runtime::server::{self, Observer, ServerOptions};
@@ -129,10 +129,16 @@ fn take(
     let memory = memory(config.memory)?;
     let rules = rules(config)?;
     let tokens = tokens(config)?;
+    let compression = compression(config.compression);
     match (in_use, tls(config)?) {
         (Some(in_use), Some(tls)) => in_use.replace(&tls),
         (None, None) => {}
         _ => return Err("tls-cert: turning TLS on or off takes a restart".to_owned()),
+    }
+    if engine.compression() != compression {
+        engine
+            .set_compression(compression)
+            .map_err(|error| format!("compression: {error}"))?;
     }
     engine.set_memory(memory);
     engine.set_rules(rules);
@@ -201,6 +207,21 @@ fn memory(memory: config::Memory) -> Result<engine::Memory, String> {
     })
 }
 
+fn compression(compression: config::Compression) -> engine::Compression {
+    engine::Compression {
+        mode: match compression.mode {
+            "lz4" => CompressionMode::Lz4,
+            "snappy" => CompressionMode::Snappy,
+            "zstd" => CompressionMode::Zstd,
+            "adaptive" => CompressionMode::Adaptive,
+            _ => CompressionMode::Off,
+        },
+        value_bytes_min: compression.value_bytes_min,
+        dictionaries: compression.dictionaries,
+        cpu_percent: compression.cpu_percent,
+    }
+}
+
 /// What runtime, engine and surfaces are told. Opens, and so locks, the data directory.
 fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
     let limits = config.limits;
@@ -213,6 +234,7 @@ fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
             verify_reads: config.verify_reads,
             value_bytes_max: limits.value_bytes_max,
             memory: memory(config.memory).map_err(Failure::Usage)?,
+            compression: compression(config.compression),
             persistence,
             ..engine::Options::default()
         },

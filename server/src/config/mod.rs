@@ -130,6 +130,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<TlsFiles>,
     /// Values are verified whenever they are read from memory.
     pub(crate) verify_reads: bool,
+    pub(crate) compression: Compression,
     pub(crate) limits: Limits,
     /// `None`: pretty on a terminal, else JSON.
     pub(crate) log_format: Option<LogFormat>,
@@ -189,6 +190,16 @@ pub(crate) struct Memory {
     pub(crate) bytes_max: Option<u64>,
     /// The name of the policy.
     pub(crate) eviction: &'static str,
+}
+
+/// How values in memory are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Compression {
+    /// The name of the codec, or `off` or `adaptive`.
+    pub(crate) mode: &'static str,
+    pub(crate) value_bytes_min: usize,
+    pub(crate) dictionaries: bool,
+    pub(crate) cpu_percent: u8,
 }
 
 /// What a client may ask for at most.
@@ -252,6 +263,7 @@ impl Config {
             audit_log: effective.path("audit-log"),
             tls: TlsFiles::new(effective)?,
             verify_reads: effective.switch("verify-reads"),
+            compression: Compression::new(effective),
             limits: Limits::new(effective)?,
             log_format: effective.choice("log-format").map(|format| match format {
                 "pretty" => LogFormat::Pretty,
@@ -336,6 +348,18 @@ impl Memory {
             bytes_max,
             eviction: effective.choice("eviction").unwrap_or("none"),
         })
+    }
+}
+
+impl Compression {
+    fn new(effective: &Effective) -> Self {
+        Compression {
+            mode: effective.choice("compression").unwrap_or("off"),
+            value_bytes_min: effective.bytes("compression-min-size"),
+            dictionaries: effective.choice("compression-dictionaries") == Some("on"),
+            cpu_percent: u8::try_from(effective.count("compression-cpu"))
+                .expect("the table's range of compression-cpu fits 8 bits"),
+        }
     }
 }
 

@@ -370,6 +370,49 @@ pub(crate) const SETTINGS: &[Setting] = &[
                   they are the ones to try first. Keys written with `?pin=true` never go.",
     },
     Setting {
+        name: "compression",
+        section: Section::Memory,
+        kind: Kind::Choice(&["off", "lz4", "snappy", "zstd", "adaptive"]),
+        default: Fallback::Value("off"),
+        runtime: true,
+        placeholder: "CODEC",
+        summary: "What values in memory are compressed with: off, lz4, snappy, zstd or adaptive",
+        details: "Done in the background, and only where it saves an eighth. `adaptive` takes what suits the value and \
+                  leaves what is read all the time as it is. Values come back byte for byte; files hold them \
+                  uncompressed by this, whatever it says. Switched off, values are stored whole again in the background.",
+    },
+    Setting {
+        name: "compression-min-size",
+        section: Section::Memory,
+        kind: Kind::Size { min: 1, max: GIB },
+        default: Fallback::Value("64B"),
+        runtime: true,
+        placeholder: "SIZE",
+        summary: "Smaller values are never compressed",
+        details: "Less than 64 bytes pays for nobody and counts as 64.",
+    },
+    Setting {
+        name: "compression-dictionaries",
+        section: Section::Memory,
+        kind: Kind::Choice(&["on", "off"]),
+        default: Fallback::Value("on"),
+        runtime: true,
+        placeholder: "on|off",
+        summary: "Whether small values share dictionaries that are trained of them, with zstd and adaptive",
+        details: "Small documents that resemble each other hardly get smaller without one. A dictionary takes some 250 KiB \
+                  and half a second of the background's time; off saves both.",
+    },
+    Setting {
+        name: "compression-cpu",
+        section: Section::Memory,
+        kind: Kind::Count { min: 1, max: 100 },
+        default: Fallback::Value("10"),
+        runtime: true,
+        placeholder: "PERCENT",
+        summary: "The share of each event loop's processor that compression may take, in percent",
+        details: "More compresses sooner what was just written. It is one thread, so at most one processor.",
+    },
+    Setting {
         name: "max-key-size",
         section: Section::Limits,
         kind: Kind::Size {

@@ -77,6 +77,12 @@ fn the_defaults_are_those_of_the_contract() {
         audit_log: None,
         tls: None,
         verify_reads: true,
+        compression: Compression {
+            mode: "off",
+            value_bytes_min: 64,
+            dictionaries: true,
+            cpu_percent: 10,
+        },
         limits: Limits {
             key_bytes_max: 1_024,
             value_bytes_max: 1 << 20,

@@ -11,7 +11,7 @@ const DURATION_UNITS: [(&str, u64); 5] = [
 ];
 
 /// Binary units first, so that a size is printed in them.
-const SIZE_UNITS: [(&str, u64); 8] = [
+const SIZE_UNITS: [(&str, u64); 9] = [
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
@@ -20,6 +20,7 @@ const SIZE_UNITS: [(&str, u64); 8] = [
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
     ("TB", 1_000_000_000_000),
+    ("B", 1),
 ];
 
 /// `90` (seconds), `1500ms`, `90s`, `15m`, `12h` or `7d`; `None` for anything else.
@@ -47,7 +48,7 @@ pub(crate) fn print_duration(duration: Duration) -> String {
     format!("{}{unit}", milliseconds / factor)
 }
 
-/// Bytes as `1048576`, `1024KiB`, `1MiB`, or in powers of ten as `1MB`; `None` for anything else.
+/// Bytes as `1048576`, `64B`, `1024KiB`, `1MiB`, or in powers of ten as `1MB`; `None` for anything else.
 pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     if unit.is_empty() {
@@ -155,7 +156,7 @@ mod tests {
             "1 MiB",
             "1kib",
             "1M",
-            "1B",
+            "1b",
             "17000000TiB",
             "0x10",
         ] {

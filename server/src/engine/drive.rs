@@ -87,6 +87,14 @@ impl Driver {
         }
     }
 
+    /// One pass of the compressor over everything that was written since the last; true when it changed how something is
+    /// stored.
+    pub fn compress(&self) -> bool {
+        let shared = &self.engine.shared;
+        let swept = shared.compressor.sweeper.lock().sweep(shared, |_| true);
+        swept.changed
+    }
+
     /// Ends the store as [`Engine::close`] does, which cannot end a log that is driven by hand.
     ///
     /// # Errors

@@ -5,13 +5,15 @@
 //! left for later is an answer's wait for durability, which the caller holds, and background work, which the lane's
 //! driver does in slices ([`Lane::home_turn`]).
 //!
-//! Threads of the engine: with persistence the log's writer and its upkeep, and always the checkpointer, started by
-//! [`Engine::start_threads`]. A store without threads can be driven by hand ([`drive`]).
+//! Threads of the engine, started by [`Engine::start_threads`]: with persistence the log's writer and its upkeep, with
+//! compression the compressor, and always the checkpointer. A store without threads can be driven by hand ([`drive`]).
 
 mod adapters;
 mod batch;
 mod checkpoint;
 mod clock;
+mod coded;
+mod compress;
 pub mod drive;
 mod home;
 mod options;
@@ -27,6 +29,7 @@ pub use adapters::{snapshot_codecs, wal_codecs};
 pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
 pub use checkpoint::{Backup, CheckpointError, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use compress::{Compression, CompressionMode, LiveDictionary};
 pub use home::HomeTurn;
 pub use inflightkv_core::{
     Conditions, Current, Cursor, CursorError, EtagCondition, FailedCondition, PatchError,
@@ -38,10 +41,14 @@ pub use inflightkv_wal::{RecoveryMode, SyncMode};
 pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence, WalCompression};
 pub use read::{Document, ReadError, Row, Scan, ScanError};
 pub use recover::{Progress, RecoverError, RecoveryReport};
-pub use stats::{DiskListing, PartitionReport, SegmentListing, SnapshotListing, Stats, WalStats};
+pub use stats::{
+    CompressionStats, DiskListing, PartitionReport, SegmentListing, SnapshotListing, Stats,
+    WalStats,
+};
 pub use write::{Change, Durability, Outcome, PatchTtl, PutTtl, Stored, Value, Write, WriteError};
 
 use checkpoint::Checkpointer;
+use compress::Compressor;
 use home::Home;
 use inflightkv_wal::{self as wal, Wal};
 use parking_lot::Mutex;
@@ -162,6 +169,7 @@ pub(crate) struct Shared {
     wal: OnceLock<Wal>,
     homes: Box<[Home]>,
     checkpointer: Checkpointer,
+    compressor: Compressor,
     /// The first sequence of this run: tells its scan cursors from those of other runs.
     incarnation: AtomicU64,
     recovery: Recovery,
@@ -170,6 +178,8 @@ pub(crate) struct Shared {
     verify_reads: AtomicBool,
     counters: Counters,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
+    /// Not driven by hand: what needs a thread starts one.
+    threads_started: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -200,6 +210,10 @@ impl fmt::Debug for Lane {
 
 impl Shared {
     fn serve(&self) {
+        if self.compressor.is_active() {
+            // What was loaded is compressed like what is written.
+            self.make_uneven();
+        }
         // A store asked to stop while it recovered stays stopped.
         let _ =
             self.phase
@@ -314,6 +328,7 @@ impl Engine {
             wal: OnceLock::new(),
             homes: (0..options.lanes).map(|_| Home::new()).collect(),
             checkpointer: Checkpointer::new(),
+            compressor: Compressor::new(options.compression, options.clock.now()),
             incarnation: AtomicU64::new(0),
             recovery: Recovery::new(),
             recovery_report: Mutex::default(),
@@ -321,6 +336,7 @@ impl Engine {
             verify_reads: AtomicBool::new(options.verify_reads),
             counters: Counters::default(),
             threads: Mutex::default(),
+            threads_started: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             options,
         };
@@ -370,11 +386,47 @@ impl Engine {
         self.shared.verify_reads.store(verify, Ordering::Relaxed);
     }
 
-    /// Starts the store's threads: the checkpointer, and the writer and the upkeep of a durable store's log.
+    /// How values in memory are compressed.
+    pub fn compression(&self) -> Compression {
+        self.shared.compressor.settings()
+    }
+
+    /// Changes how values in memory are compressed. Those there are follow in the background.
+    ///
+    /// # Errors
+    /// It was off, and the system has no more threads; nothing is compressed then.
+    pub fn set_compression(&self, compression: Compression) -> Result<(), RecoverError> {
+        self.shared.set_compression(compression);
+        if self.shared.threads_started.load(Ordering::Acquire) {
+            self.start_compressor()?;
+        }
+        Ok(())
+    }
+
+    fn start_compressor(&self) -> Result<(), RecoverError> {
+        if !self.shared.needs_compressor() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let compressor = thread::Builder::new()
+            .name("compress".to_owned())
+            .spawn(move || compress::run(&shared))
+            .map_err(|error| {
+                self.shared.compressor_failed();
+                RecoverError::Thread(error)
+            })?;
+        self.shared.threads.lock().push(compressor);
+        Ok(())
+    }
+
+    /// Starts the store's threads: the checkpointer, the writer and the upkeep of a durable store's log, and the compressor
+    /// if values are compressed.
     ///
     /// # Errors
     /// The system has no more threads.
     pub fn start_threads(&self) -> Result<(), RecoverError> {
+        self.shared.threads_started.store(true, Ordering::Release);
+        self.start_compressor()?;
         if let Some(log) = self.shared.wal.get() {
             log.spawn_writer().map_err(RecoverError::Thread)?;
             log.spawn_upkeep(|error| {
@@ -420,6 +472,7 @@ impl Engine {
         }
         shared.phase.store(STOPPING, Ordering::Release);
         shared.checkpointer.stop();
+        shared.compressor.stop();
         for home in &shared.homes {
             home.signal();
         }
@@ -459,6 +512,12 @@ impl Lane {
     /// Why not.
     pub fn admit(&self) -> Result<(), Refusal> {
         self.shared.admit()
+    }
+
+    /// Whether values may be stored compressed, so that [`get_zstd`](Self::get_zstd) may have something else to say than
+    /// [`get`](Self::get).
+    pub fn compresses(&self) -> bool {
+        self.shared.compressor.is_active()
     }
 
     /// The partition of `key`.

@@ -1,6 +1,7 @@
 //! What a store is opened with, checked once.
 
 use super::clock::{Clock, SystemClock};
+use super::compress::Compression;
 use inflightkv_core::PatchLimits;
 use inflightkv_eviction::PolicyKind;
 use inflightkv_snapshot as snapshot;
@@ -34,6 +35,8 @@ pub struct Options {
     pub verify_reads: bool,
     /// What keys and values are held against; none by default. Replaced by [`Engine::set_rules`](super::Engine::set_rules).
     pub rules: Arc<Rules>,
+    /// How values in memory are compressed; may change while the store runs.
+    pub compression: Compression,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// Durability; `None` keeps the store in memory only.
@@ -50,6 +53,7 @@ impl Default for Options {
             memory: Memory::default(),
             verify_reads: true,
             rules: Arc::default(),
+            compression: Compression::default(),
             clock: Arc::new(SystemClock::new()),
             persistence: None,
         }

@@ -6,6 +6,7 @@
 
 use super::sequencer::Epoch;
 use foldhash::quality::RandomState;
+use inflightkv_compression::DictionarySet;
 use inflightkv_core::{Partition, routing};
 use inflightkv_eviction::TimerWheel;
 use parking_lot::{Mutex, MutexGuard};
@@ -24,6 +25,22 @@ pub(crate) struct Table {
     pub(crate) wheel: TimerWheel,
     /// The last snapshot epoch this partition knows of; see `sequencer`.
     pub(crate) epoch: Epoch,
+    /// Those that values of this partition are coded with, by the numbers in their entries.
+    pub(crate) dictionaries: DictionarySet,
+    /// Whether the compressor has something to look at here.
+    pub(crate) uneven: bool,
+}
+
+impl Table {
+    fn new(hasher: &RandomState) -> Self {
+        Self {
+            partition: Partition::new(hasher.clone()),
+            wheel: TimerWheel::new(),
+            epoch: 0,
+            dictionaries: DictionarySet::default(),
+            uneven: false,
+        }
+    }
 }
 
 // A cell has its cache line to itself: neighbours are locked from other cores.
@@ -61,11 +78,7 @@ impl Partitions {
         let hasher = RandomState::default();
         let cells = (0..count)
             .map(|_| Cell {
-                table: Mutex::new(Table {
-                    partition: Partition::new(hasher.clone()),
-                    wheel: TimerWheel::new(),
-                    epoch: 0,
-                }),
+                table: Mutex::new(Table::new(&hasher)),
                 next_due: AtomicU64::new(NEVER),
             })
             .collect();
@@ -134,11 +147,7 @@ impl Partitions {
     /// Empties every partition: what was loaded turned out to be damaged.
     pub(crate) fn clear(&self) {
         for (partition, cell) in self.cells.iter().enumerate() {
-            let empty = Table {
-                partition: Partition::new(self.hasher.clone()),
-                wheel: TimerWheel::new(),
-                epoch: 0,
-            };
+            let empty = Table::new(&self.hasher);
             let loaded = self.with(partition, |table| std::mem::replace(table, empty));
             cell.next_due.store(NEVER, Ordering::SeqCst);
             drop(loaded);

@@ -1,6 +1,7 @@
-//! Reads: one document, or a scan of many keys in bounded slices.
+//! Reads: one document, or a scan of many keys in bounded slices. What is stored coded is decoded outside the lock.
 
-use super::partitions::Place;
+use super::coded::Seen;
+use super::partitions::{Place, Table};
 use super::{Durability, Lane, NotServing, Reply, Shared};
 use bytes::Bytes;
 use inflightkv_core::{Cursor, Entry, Sequence, Slot, Version};
@@ -10,8 +11,12 @@ use std::sync::atomic::Ordering;
 /// A document as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// Minified JSON, or opaque bytes.
+    /// Minified JSON, or opaque bytes. Empty when [`get_zstd`](Lane::get_zstd) left it to `zstd`.
     pub value: Bytes,
+    /// The value as one frame of Zstandard: only from [`get_zstd`](Lane::get_zstd), when it is stored so.
+    pub zstd: Option<Bytes>,
+    /// What is stored does not decode: memory is damaged.
+    pub(super) undecodable: bool,
     /// `None` for JSON.
     pub media_type: Option<String>,
     /// How often the key was changed since it was created.
@@ -33,22 +38,7 @@ impl Document {
 
     /// Whether the value is the one that was stored.
     pub(super) fn is_sound(&self) -> bool {
-        crc32fast::hash(&self.value) == self.crc
-    }
-
-    /// Under the partition's lock: a large value is shared, a small one copied.
-    pub(super) fn of(entry: &Entry) -> Self {
-        Self {
-            value: match entry.shared_value() {
-                Some(value) => value.clone(),
-                None => Bytes::copy_from_slice(entry.value()),
-            },
-            media_type: entry.media_type().map(str::to_owned),
-            version: entry.version(),
-            sequence: entry.sequence(),
-            expires_at: entry.expires_at(),
-            crc: entry.crc(),
-        }
+        !self.undecodable && crc32fast::hash(&self.value) == self.crc
     }
 }
 
@@ -73,9 +63,11 @@ pub struct Scan<'a> {
     pub from: Option<Cursor>,
     /// Places of the table to look at, at most; bounds the time the slice takes.
     pub examine_max: usize,
+    /// Whether the rows show their values. Those that are stored compressed are decompressed for it.
+    pub values: bool,
 }
 
-/// A key that a scan meets. It is borrowed from a locked partition: copy what is needed and be quick.
+/// A key that a scan meets. It may be borrowed from a locked partition: copy what is needed and be quick.
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     /// The key.
@@ -88,8 +80,10 @@ pub struct Row<'a> {
     pub expires_at: Option<u64>,
     /// `None` for JSON.
     pub media_type: Option<&'a str>,
-    /// The value.
+    /// The value; empty when the scan shows none.
     pub value: &'a [u8],
+    /// Its length in bytes, also when it is not shown.
+    pub value_len: usize,
     /// CRC-32 (IEEE) that the value was stored with.
     pub crc: u32,
 }
@@ -119,21 +113,40 @@ impl Lane {
     /// # Errors
     /// The store does not serve, or the value is damaged.
     pub fn get(&self, key: &str) -> Result<Reply<Option<Document>>, ReadError> {
+        self.get_as(key, Seen::decode)
+    }
+
+    /// Like [`get`](Self::get); a value that is stored as one frame of Zstandard, which anybody can read, comes as that.
+    ///
+    /// # Errors
+    /// The store does not serve, or the value is damaged.
+    pub fn get_zstd(&self, key: &str) -> Result<Reply<Option<Document>>, ReadError> {
+        let mut reply = self.get_as(key, Seen::decode_with_frame)?;
+        if let Some(document) = &mut reply.value
+            && document.zstd.is_some()
+        {
+            document.value = Bytes::new();
+        }
+        Ok(reply)
+    }
+
+    fn get_as(
+        &self,
+        key: &str,
+        decode: impl FnOnce(Seen) -> Document,
+    ) -> Result<Reply<Option<Document>>, ReadError> {
         let shared = &*self.shared;
         shared.check_serving()?;
-        let place = shared.partitions.place(key);
-        let now = self.now();
-        if !shared.syncs_always() {
-            return Ok(Reply {
-                value: shared.verified(shared.read(key, place, now))?,
-                wait_for: None,
-            });
-        }
-        // What is not durable must not be shown: a crash could take back what somebody has seen.
-        let (value, shown) = shared.read_shown(key, place, now);
+        let (seen, shown) = shared.look(key, shared.partitions.place(key), self.now());
+        let value = shared.verified(seen.map(decode))?;
         Ok(Reply {
-            value: shared.verified(value)?,
-            wait_for: shared.wait_for(shown, Durability::Default),
+            value,
+            // What is not durable must not be shown: a crash could take back what somebody has seen.
+            wait_for: if shared.syncs_always() {
+                shared.wait_for(shown, Durability::Default)
+            } else {
+                None
+            },
         })
     }
 
@@ -164,22 +177,47 @@ impl Lane {
         let mut left = scan.examine_max.max(1);
         let mut broke = false;
         while left > 0 && !broke && partition < shared.partitions.count() {
+            // A coded value ends the hold of the lock: it is decoded and shown outside, then the scan goes on behind it.
+            let mut coded = None;
             let (next, end) = shared.partitions.with(partition, |table| {
-                let next = table.partition.scan(slot, left, scan.prefix, now, |entry| {
+                let Table {
+                    partition,
+                    dictionaries,
+                    ..
+                } = table;
+                let next = partition.scan(slot, left, scan.prefix, now, |entry| {
+                    if scan.values && entry.coding().is_some() {
+                        coded = Some((entry.key().to_owned(), Seen::of(entry, dictionaries)));
+                        return ControlFlow::Break(());
+                    }
                     let flow = visit(Row {
-                        key: entry.key(),
-                        version: entry.version(),
-                        sequence: entry.sequence(),
-                        expires_at: entry.expires_at(),
-                        media_type: entry.media_type(),
-                        value: entry.value(),
-                        crc: entry.crc(),
+                        value: if scan.values { entry.stored() } else { &[] },
+                        ..Row::of(entry)
                     });
                     broke = flow.is_break();
                     flow
                 });
-                (next, table.partition.slot_end())
+                (next, partition.slot_end())
             });
+            if let Some((key, seen)) = coded {
+                let document = seen.decode();
+                let flow = visit(Row {
+                    key: &key,
+                    version: document.version,
+                    sequence: document.sequence,
+                    expires_at: document.expires_at,
+                    media_type: document.media_type.as_deref(),
+                    value: &document.value,
+                    value_len: document.value.len(),
+                    // Nothing decoded: nothing that could be shown has this checksum.
+                    crc: if document.undecodable {
+                        !document.crc
+                    } else {
+                        document.crc
+                    },
+                });
+                broke = flow.is_break();
+            }
             // An empty partition costs a look as well: it counts as one.
             let stopped = next.unwrap_or(end).get();
             left = left.saturating_sub(stopped.saturating_sub(slot.get()).max(1) as usize);
@@ -204,6 +242,22 @@ impl Lane {
     }
 }
 
+impl<'a> Row<'a> {
+    /// Without its value.
+    fn of(entry: &'a Entry) -> Self {
+        Self {
+            key: entry.key(),
+            version: entry.version(),
+            sequence: entry.sequence(),
+            expires_at: entry.expires_at(),
+            media_type: entry.media_type(),
+            value: &[],
+            value_len: entry.raw_len(),
+            crc: entry.crc(),
+        }
+    }
+}
+
 impl Shared {
     /// The document, if it is the one that was stored. Outside the lock: it takes a while for a large value.
     pub(super) fn verified(
@@ -211,8 +265,8 @@ impl Shared {
         document: Option<Document>,
     ) -> Result<Option<Document>, ReadError> {
         if let Some(document) = &document
-            && self.verify_reads.load(Ordering::Relaxed)
-            && !document.is_sound()
+            && (document.undecodable
+                || self.verify_reads.load(Ordering::Relaxed) && !document.is_sound())
         {
             self.counters.damaged.fetch_add(1, Ordering::Relaxed);
             return Err(ReadError::Damaged);
@@ -221,9 +275,26 @@ impl Shared {
     }
 
     pub(super) fn read(&self, key: &str, place: Place, now: u64) -> Option<Document> {
-        self.partitions.with(place.partition, |table| {
-            table.partition.get(key, place.hash, now).map(Document::of)
-        })
+        self.look(key, place, now).0.map(Seen::decode)
+    }
+
+    /// What is there, and the change that an answer about it depends on.
+    fn look(&self, key: &str, place: Place, now: u64) -> (Option<Seen>, Sequence) {
+        let warms = self.compressor.is_active();
+        let (seen, shown, hot) = self.partitions.with(place.partition, |table| {
+            let Some((slot, entry)) = table.partition.find(key, place.hash, now) else {
+                return (None, table.partition.absent_since(key, place.hash), false);
+            };
+            let seen = Seen::of(entry, &table.dictionaries);
+            let shown = entry.sequence();
+            let hot = warms && table.partition.warm(slot);
+            table.uneven |= hot;
+            (Some(seen), shown, hot)
+        });
+        if hot {
+            self.compressor.note();
+        }
+        (seen, shown)
     }
 
     /// The document, and the last change that showing it, or saying that there is none, shows.
@@ -233,12 +304,8 @@ impl Shared {
         place: Place,
         now: u64,
     ) -> (Option<Document>, Sequence) {
-        self.partitions.with(place.partition, |table| {
-            match table.partition.get(key, place.hash, now) {
-                Some(entry) => (Some(Document::of(entry)), entry.sequence()),
-                None => (None, table.partition.absent_since(key, place.hash)),
-            }
-        })
+        let (seen, shown) = self.look(key, place, now);
+        (seen.map(Seen::decode), shown)
     }
 }
 
@@ -323,6 +390,7 @@ mod tests {
                 prefix: "",
                 from: None,
                 examine_max: usize::MAX,
+                values: true,
             };
             let mut visit = |row: Row<'_>| {
                 sound.set(row.is_sound());

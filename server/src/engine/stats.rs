@@ -1,8 +1,11 @@
 //! What a store tells of itself, as plain numbers.
 
 use super::adapters::sequence;
-use super::{Engine, Persistence, Readiness, RecoveryReport, RuleHits, Shared};
-use inflightkv_core::{PartitionStats, Sequence};
+use super::{
+    Compression, Engine, LiveDictionary, Persistence, Readiness, RecoveryReport, RuleHits, Shared,
+};
+use inflightkv_compression::CodecId;
+use inflightkv_core::{Coded, CodedShare, PartitionStats, Sequence};
 use inflightkv_snapshot::{ChainError, Kind, chain};
 use inflightkv_wal::Wal;
 use std::sync::atomic::Ordering;
@@ -30,6 +33,8 @@ pub struct Stats {
     pub lock_waits: u64,
     /// How long those waited, in nanoseconds.
     pub lock_wait_nanos: u64,
+    /// What compression saves and costs.
+    pub compression: CompressionStats,
     /// Each partition.
     pub partitions: Vec<PartitionReport>,
     /// The log, of a durable store.
@@ -40,6 +45,65 @@ pub struct Stats {
     pub damaged_reads: u64,
     /// How often each rule about keys and values was broken.
     pub rules: Vec<RuleHits>,
+}
+
+/// What compression of values in memory saves and costs.
+#[derive(Clone, Debug)]
+pub struct CompressionStats {
+    /// What it is set to.
+    pub settings: Compression,
+    /// What is compressed now, by the name of the codec.
+    pub codecs: Vec<(&'static str, CodedShare)>,
+    /// Entries of them that are compressed with a dictionary.
+    pub with_dictionary: usize,
+    /// Dictionaries that values are compressed with or will be.
+    pub dictionaries: Vec<LiveDictionary>,
+    /// Heap bytes of the dictionaries, samples and buffers.
+    pub bytes: usize,
+    /// Values compressed in this run.
+    pub compressed: u64,
+    /// Values stored as they are again, because they were read often or compression was switched off.
+    pub decompressed: u64,
+    /// Values that compression was found not to pay for.
+    pub failed: u64,
+    /// Values that were written while they were being compressed.
+    pub overtaken: u64,
+    /// Processor time spent in the background, in microseconds.
+    pub cpu_us: u64,
+    /// Passes over what was written.
+    pub sweeps: u64,
+    /// Dictionaries trained.
+    pub trainings: u64,
+    /// Dictionaries trained that were worth adopting.
+    pub dictionaries_adopted: u64,
+}
+
+impl CompressionStats {
+    fn of(shared: &Shared, coded: &Coded) -> Self {
+        let compressor = &shared.compressor;
+        let held = compressor.held.lock().clone();
+        let counters = &compressor.counters;
+        let dictionary_bytes: usize = held.dictionaries.iter().map(|live| live.bytes).sum();
+        Self {
+            settings: compressor.settings(),
+            codecs: CodecId::ALL
+                .into_iter()
+                .filter(|id| *id != CodecId::Plain)
+                .map(|id| (id.name(), coded.by_codec[usize::from(id.number())]))
+                .collect(),
+            with_dictionary: coded.by_dictionary[1..].iter().sum(),
+            bytes: held.bytes + dictionary_bytes,
+            dictionaries: held.dictionaries,
+            compressed: counters.compressed.load(Ordering::Relaxed),
+            decompressed: counters.decompressed.load(Ordering::Relaxed),
+            failed: counters.failed.load(Ordering::Relaxed),
+            overtaken: counters.overtaken.load(Ordering::Relaxed),
+            cpu_us: counters.cpu_us.load(Ordering::Relaxed),
+            sweeps: counters.sweeps.load(Ordering::Relaxed),
+            trainings: counters.trainings.load(Ordering::Relaxed),
+            dictionaries_adopted: counters.dictionaries_adopted.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// One partition.
@@ -157,9 +221,11 @@ impl Engine {
         let shared = &*self.shared;
         let mut total = PartitionStats::default();
         let mut timer_bytes = 0;
+        let mut coded = Coded::default();
         let partitions = (0..shared.partitions.count())
             .map(|index| {
                 let (stats, timers) = shared.partitions.with(index, |table| {
+                    coded.add(table.partition.coded());
                     (table.partition.stats(), table.wheel.bytes())
                 });
                 timer_bytes += timers;
@@ -190,6 +256,7 @@ impl Engine {
             lock_waits,
             lock_wait_nanos,
             patch_retries: shared.counters.patch_retries.load(Ordering::Relaxed),
+            compression: CompressionStats::of(shared, &coded),
             partitions,
             wal: log.map(wal_stats),
             recovery: shared.recovery_report.lock().clone(),

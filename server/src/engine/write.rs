@@ -1,14 +1,15 @@
 //! One change, in order: decide, number, log, apply, and what the answer waits for.
 
 use super::adapters::lsn;
+use super::coded::Seen;
 use super::partitions::{Place, Table};
 use super::read::Document;
 use super::{Lane, Refusal, Reply, Shared, rules};
 use bytes::Bytes;
 use inflightkv_core::{
-    self as core, Applied, Cause, Command, Conditions, Current, Decision, Draft, DraftError,
-    DraftValue, Entry, FailedCondition, Mutation, Operation, PatchError, PatchExpiry, PatchKind,
-    Prepared, PutExpiry, Sequence, Slot, Version, VersionCondition, merge,
+    self as core, Applied, Cause, Command, Compared, Conditions, Current, Decision, Draft,
+    DraftError, DraftValue, Entry, FailedCondition, Mutation, Operation, PatchError, PatchExpiry,
+    PatchKind, Prepared, PutExpiry, Sequence, Slot, Version, VersionCondition, merge,
 };
 use inflightkv_validation::{Candidate, Violation};
 use inflightkv_wal::{self as wal, RecordHead};
@@ -192,7 +193,7 @@ struct Done {
     /// The change made, or the one that the answer shows.
     sequence: Sequence,
     expires_at: Option<u64>,
-    document: Option<Document>,
+    document: Option<Seen>,
     spent: [Option<Entry>; 2],
 }
 
@@ -251,7 +252,7 @@ impl Lane {
                 let draft = Entry::draft(&draft)?;
                 // The body is copied or shared by now: what came from the network is released before the lock.
                 drop(value);
-                Operation::Put { draft, expiry }
+                return Ok(self.put(key, place, conditions, draft, expiry, returning, now));
             }
             Change::Patch { kind, patch, ttl } => {
                 return self.patch(key, place, conditions, kind, &patch, ttl, returning);
@@ -269,6 +270,51 @@ impl Lane {
             now,
         );
         Ok(self.shared.answer(done))
+    }
+
+    /// A put: inside the lock, unless the value there is coded and looks the same from outside.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the fields of one request, taken apart by the only caller"
+    )]
+    fn put(
+        &self,
+        key: &str,
+        place: Place,
+        conditions: Conditions<'_>,
+        mut draft: Entry,
+        expiry: PutExpiry,
+        returning: bool,
+        now: u64,
+    ) -> (Outcome, Sequence) {
+        let shared = &*self.shared;
+        let mut compared = None;
+        loop {
+            let operation = Operation::Put {
+                draft,
+                expiry,
+                compared,
+            };
+            let ready = Ready {
+                key,
+                place,
+                conditions,
+                operation,
+                returning,
+            };
+            let mut done = shared.execute(self.index, ready, now);
+            if done.outcome != core::Outcome::Retry {
+                return shared.answer(done);
+            }
+            draft = done.spent[0]
+                .take()
+                .expect("a draft that is to be compared is handed back");
+            // Values are coded long after they were written, so nobody meets this twice in a row by chance.
+            compared = shared.read(key, place, now).map(|base| Compared {
+                base: base.sequence,
+                same: !base.undecodable && base.value == draft.stored(),
+            });
+        }
     }
 
     /// A patch: inside the lock when it is small, outside and by comparison when it is not.
@@ -364,27 +410,29 @@ impl Lane {
                     },
                 }
             }
-            let Ok(value) = computed else {
-                // The answer must be about what is there when it is given: found once more, under the lock.
-                attempt = PATCH_ATTEMPTS;
-                continue;
-            };
-            let value = Bytes::from(value.into_boxed_slice());
-            let draft = Draft {
-                key,
-                value: DraftValue::Shared(&value),
-                media_type: None,
-                crc: crc32fast::hash(&value),
-                expires_at: match expiry {
-                    PatchExpiry::Keep => base.as_ref().and_then(|base| base.expires_at),
-                    PatchExpiry::Clear => None,
-                    PatchExpiry::At(instant) => Some(instant),
-                },
-                reserve_expiry: false,
+            let result = match computed {
+                Ok(value) => {
+                    let value = Bytes::from(value.into_boxed_slice());
+                    let draft = Draft {
+                        key,
+                        value: DraftValue::Shared(&value),
+                        media_type: None,
+                        crc: crc32fast::hash(&value),
+                        expires_at: match expiry {
+                            PatchExpiry::Keep => base.as_ref().and_then(|base| base.expires_at),
+                            PatchExpiry::Clear => None,
+                            PatchExpiry::At(instant) => Some(instant),
+                        },
+                        reserve_expiry: false,
+                    };
+                    Ok((Entry::draft(&draft)?, stored == Some(&value[..])))
+                }
+                Err(error) => Err(error),
             };
             prepared = Some(Prepared {
                 base: base.map(|base| base.sequence),
-                draft: Entry::draft(&draft)?,
+                same: matches!(result, Ok((_, true))),
+                result: result.map(|(draft, _)| draft),
             });
         }
     }
@@ -413,6 +461,13 @@ impl Shared {
             conditions,
             operation,
         };
+        let compresses = self.compressor.is_active();
+        let seen = |table: &Table| {
+            table
+                .partition
+                .get(key, place.hash, now)
+                .map(|entry| Seen::of(entry, &table.dictionaries))
+        };
         let done = self.partitions.with(place.partition, |table| {
             let Decision {
                 outcome,
@@ -422,7 +477,7 @@ impl Shared {
             } = table.partition.decide(command, now);
             let Some(mutation) = mutation else {
                 let document = if returning && matches!(outcome, core::Outcome::Unchanged { .. }) {
-                    table.partition.get(key, place.hash, now).map(Document::of)
+                    seen(table)
                 } else {
                     None
                 };
@@ -435,15 +490,14 @@ impl Shared {
                 };
             };
             let removed = match &outcome {
-                core::Outcome::Deleted { .. } if returning => {
-                    table.partition.get(key, place.hash, now).map(Document::of)
-                }
+                core::Outcome::Deleted { .. } if returning => seen(table),
                 _ => None,
             };
             let (applied, sequence) = self.commit(lane, place.partition, table, mutation, now);
+            table.uneven |= compresses;
             let document = match &outcome {
                 core::Outcome::Deleted { .. } => removed,
-                _ if returning => table.partition.get(key, place.hash, now).map(Document::of),
+                _ if returning => seen(table),
                 _ => None,
             };
             let expires_at = applied.expires_at;
@@ -455,6 +509,9 @@ impl Shared {
                 spent: [spent, applied.previous],
             }
         });
+        if compresses {
+            self.compressor.note();
+        }
         if let Some(due) = done.expires_at {
             self.homes[self.partitions.home_of(place.partition)].timer_set(due);
         }
@@ -521,6 +578,7 @@ impl Shared {
             spent,
         } = done;
         drop(spent);
+        let document = document.map(Seen::decode);
         let outcome = match outcome {
             core::Outcome::Created { version } => Outcome::Created(Stored {
                 version,

@@ -1,7 +1,9 @@
 //! Entity tags: the one place that knows how a sequence number is spelt, and how conditions are read.
 //!
 //! A tag is `"` + the sequence number of the key's last change in lower-case hexadecimal + `"`. It is strong and never
-//! used twice. A tag that is well-formed but not ours matches nothing.
+//! used twice. The same value sent as a frame of Zstandard is another representation and has another tag, with `-zstd`
+//! behind the number (RFC 9110, section 8.8.3.3); a condition may name the value by either. A tag that is well-formed
+//! but not ours matches nothing.
 
 use crate::engine::{EtagCondition, OwnedEtagCondition, Sequence};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -63,6 +65,24 @@ pub(crate) fn header(sequence: Sequence) -> HeaderValue {
         .expect("quotes and hexadecimal digits are allowed")
 }
 
+/// Behind the number in the tag of a value that is sent as a frame of Zstandard.
+const ZSTD: &str = "-zstd";
+
+/// The tag of the value sent as a frame of Zstandard.
+pub(crate) fn zstd_text(sequence: Sequence) -> String {
+    format!("\"{:x}{ZSTD}\"", sequence.get())
+}
+
+/// Whether `If-None-Match` names the value by its tag as a frame of Zstandard.
+pub(crate) fn names_zstd(headers: &HeaderMap, sequence: Sequence) -> bool {
+    let tag = zstd_text(sequence);
+    headers
+        .get_all(http::header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(&tag))
+}
+
 /// Appends the tag as a JSON string; its quotes belong to it and are escaped.
 pub(crate) fn push_json(out: &mut Vec<u8>, sequence: Sequence) {
     let mut buffer = [0; TAG_BYTES_MAX];
@@ -93,6 +113,7 @@ fn spell(sequence: Sequence, buffer: &mut [u8; TAG_BYTES_MAX]) -> &[u8] {
 
 /// The number behind the text between the quotes, if that text is ours.
 fn sequence(opaque: &[u8]) -> Option<Sequence> {
+    let opaque = opaque.strip_suffix(ZSTD.as_bytes()).unwrap_or(opaque);
     let canonical = match opaque {
         [] => false,
         [b'0', _, ..] => false,

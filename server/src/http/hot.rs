@@ -80,10 +80,11 @@ fn biggest(lane: &Lane, limit: usize) -> Result<(Vec<(usize, String)>, u64), Sca
             prefix: "",
             from,
             examine_max: SLICE,
+            values: false,
         };
         from = lane.scan(&scan, &mut |row| {
             looked_at += 1;
-            let bytes = row.key.len() + row.value.len();
+            let bytes = row.key.len() + row.value_len;
             let full = kept.len() == limit;
             if !full
                 || kept

@@ -121,6 +121,7 @@ async fn collect(
             prefix,
             from,
             examine_max: SLICE_ENTRIES,
+            values,
         };
         let next = state.lane.scan(&scan, &mut visit).map_err(scan_fault)?;
         if let Some(key) = damaged {
@@ -285,6 +286,7 @@ impl<F: FnMut(&Row<'_>, &mut Vec<u8>)> KeyStream<F> {
             prefix: &self.prefix,
             from: self.from.take(),
             examine_max: SLICE_ENTRIES,
+            values: *values,
         };
         self.from = self.state.lane.scan(&scan, &mut visit)?;
         if let Some(key) = bad {

@@ -132,6 +132,26 @@ fn weight(range: &str) -> f32 {
         .unwrap_or(1.0)
 }
 
+/// Whether the client takes a body as a frame of Zstandard (RFC 8878): `Accept-Encoding` names it, with a weight above 0.
+pub(crate) fn accepts_zstd(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(http::header::ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|coding| {
+            let mut parts = coding.split(';');
+            let name = parts.next().unwrap_or_default().trim();
+            let refused = parts.any(|parameter| {
+                parameter.split_once('=').is_some_and(|(name, weight)| {
+                    name.trim().eq_ignore_ascii_case("q")
+                        && weight.trim().parse::<f32>().is_ok_and(|q| q <= 0.0)
+                })
+            });
+            name.eq_ignore_ascii_case("zstd") && !refused
+        })
+}
+
 /// What `curl -d` sends unless told otherwise.
 const FORM: &str = "application/x-www-form-urlencoded";
 
@@ -276,5 +296,25 @@ mod tests {
         assert!(!accept("application/json"));
         assert!(!accept("*/*"));
         assert!(!accept("application/x-ndjson;q=0"));
+    }
+
+    #[test]
+    fn zstd_is_sent_to_those_who_name_it() {
+        let accept = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(
+                http::header::ACCEPT_ENCODING,
+                HeaderValue::from_static(text),
+            );
+            accepts_zstd(&headers)
+        };
+        assert!(accept("zstd"));
+        assert!(accept("gzip, br;q=0.5, ZSTD ; q=0.1"));
+        assert!(!accept("gzip, br"));
+        assert!(!accept("zstd;q=0, gzip"));
+        assert!(!accept("zstd;q=0.000"));
+        assert!(!accept("*"));
+        assert!(!accept("xzstd"));
+        assert!(!accepts_zstd(&HeaderMap::new()));
     }
 }

@@ -2,7 +2,8 @@
 
 use super::fault::describe_readiness;
 use crate::engine::{
-    DiskListing, PartitionReport, Readiness, RecoveryReport, RuleHits, Stats, WalStats,
+    CompressionMode, CompressionStats, DiskListing, PartitionReport, Readiness, RecoveryReport,
+    RuleHits, Stats, WalStats,
 };
 use inflightkv_core::PartitionStats;
 use serde_json::{Map, Value, json};
@@ -21,6 +22,7 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "lockWaits": stats.lock_waits,
         "lockWaitNanos": stats.lock_wait_nanos,
         "wal": stats.wal.as_ref().map(wal),
+        "compression": compression(&stats.compression),
         "recovery": stats.recovery.as_ref().map(recovery),
         "damagedReads": stats.damaged_reads,
         "rules": stats.rules.iter().map(rule).collect::<Vec<_>>(),
@@ -67,6 +69,51 @@ fn with(stats: &PartitionStats, more: &[(&str, usize)]) -> Value {
         members.insert(name.to_owned(), number.into());
     }
     members.into()
+}
+
+fn compression(stats: &CompressionStats) -> Value {
+    let codecs: Map<String, Value> = stats
+        .codecs
+        .iter()
+        .map(|(name, share)| {
+            let share = json!({
+                "entries": share.entries,
+                "rawBytes": share.raw_bytes,
+                "storedBytes": share.stored_bytes,
+            });
+            ((*name).to_owned(), share)
+        })
+        .collect();
+    let dictionaries: Vec<Value> = stats
+        .dictionaries
+        .iter()
+        .map(|live| json!({ "version": live.version, "bytes": live.bytes }))
+        .collect();
+    json!({
+        "mode": mode(stats.settings.mode),
+        "codecs": codecs,
+        "withDictionary": stats.with_dictionary,
+        "dictionaries": dictionaries,
+        "bytes": stats.bytes,
+        "compressed": stats.compressed,
+        "decompressed": stats.decompressed,
+        "failed": stats.failed,
+        "overtaken": stats.overtaken,
+        "cpuMicros": stats.cpu_us,
+        "sweeps": stats.sweeps,
+        "trainings": stats.trainings,
+        "dictionariesAdopted": stats.dictionaries_adopted,
+    })
+}
+
+fn mode(mode: CompressionMode) -> &'static str {
+    match mode {
+        CompressionMode::Off => "off",
+        CompressionMode::Lz4 => "lz4",
+        CompressionMode::Snappy => "snappy",
+        CompressionMode::Zstd => "zstd",
+        CompressionMode::Adaptive => "adaptive",
+    }
 }
 
 fn wal(stats: &WalStats) -> Value {

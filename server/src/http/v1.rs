@@ -22,7 +22,8 @@ use crate::engine::{
 };
 use bytes::Bytes;
 use http::header::{
-    CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH,
+    CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, IF_MATCH,
+    IF_NONE_MATCH, VARY,
 };
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -195,10 +196,12 @@ fn prefers_representation(headers: &HeaderMap) -> bool {
 }
 
 fn get(state: &Rc<LoopState>, key: &Key, headers: HeaderMap) -> Result<Answer, Fault> {
-    let reply = state
-        .lane
-        .get(key.as_str())
-        .map_err(|error| read_fault(state, key.as_str(), error))?;
+    let reply = if state.lane.compresses() && media::accepts_zstd(&headers) {
+        state.lane.get_zstd(key.as_str())
+    } else {
+        state.lane.get(key.as_str())
+    };
+    let reply = reply.map_err(|error| read_fault(state, key.as_str(), error))?;
     let response = match reply.value {
         None => failure(&Fault::NotFound),
         Some(document) => show(state, &document, headers),
@@ -231,8 +234,20 @@ fn show(state: &LoopState, document: &Document, headers: HeaderMap) -> Response<
     let if_none_match = etag::parse(&headers, IF_NONE_MATCH, Comparison::Weak).unwrap_or(None);
     let unchanged = if_none_match.is_some_and(|tags| tags.matches(current));
     let algorithm = digest::wanted(&headers);
+    // What the client has stays valid under the tag by which it knows it.
+    let zstd = if unchanged {
+        etag::names_zstd(&headers, current)
+    } else {
+        document.zstd.is_some()
+    };
     let mut headers = recycle(headers);
     identify(&mut headers, document.version, document.sequence);
+    if zstd && let Ok(tag) = HeaderValue::from_str(&etag::zstd_text(current)) {
+        headers.insert(ETAG, tag);
+    }
+    if state.lane.compresses() {
+        headers.insert(VARY, const { HeaderValue::from_static("accept-encoding") });
+    }
     if unchanged {
         return respond(StatusCode::NOT_MODIFIED, headers, Body::Empty);
     }
@@ -259,13 +274,18 @@ fn represent(
     {
         headers.insert(TTL_MS, HeaderValue::from(ms));
     }
+    let content = match &document.zstd {
+        Some(frame) => {
+            headers.insert(CONTENT_ENCODING, const { HeaderValue::from_static("zstd") });
+            frame
+        }
+        None => &document.value,
+    };
     if let Some(algorithm) = algorithm {
-        headers.insert(
-            digest::CONTENT_DIGEST,
-            digest::field(algorithm, &document.value),
-        );
+        // Of the content as it is sent (RFC 9530, section 2).
+        headers.insert(digest::CONTENT_DIGEST, digest::field(algorithm, content));
     }
-    respond(status, headers, Body::Full(document.value.clone()))
+    respond(status, headers, Body::Full(content.clone()))
 }
 
 /// `ETag` and `Version`.

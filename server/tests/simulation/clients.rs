@@ -316,6 +316,7 @@ impl World {
                 prefix: "",
                 from,
                 examine_max: slice,
+                values: true,
             };
             let next = self.lane(lane).scan(&scan, &mut |row| {
                 let entry = Entry {

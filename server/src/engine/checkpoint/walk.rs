@@ -2,9 +2,10 @@
 
 use super::{Checkpointer, FULL};
 use crate::engine::Shared;
+use crate::engine::coded::StoredValue;
 use crate::engine::partitions::Table;
 use crate::engine::sequencer::Epoch;
-use bytes::Bytes;
+use inflightkv_compression::DictionarySet;
 use inflightkv_core::{Entry, FrozenItem, Sequence, WalkState};
 use inflightkv_snapshot::{self as snapshot, BlockBuilder, EntryRef, RawBlock};
 use parking_lot::Mutex;
@@ -44,14 +45,14 @@ pub(crate) struct Walker {
     end: usize,
     done: bool,
     spent: Vec<Entry>,
-    large: Vec<Large>,
+    aside: Vec<Aside>,
 }
 
-/// An entry whose value is shared: encoded outside the lock.
-struct Large {
+/// An entry that is encoded outside the lock: its value is large and shared, or coded.
+struct Aside {
     key: String,
     media_type: Option<String>,
-    value: Bytes,
+    value: StoredValue,
     sequence: u64,
     version: u64,
     expires_at: Option<u64>,
@@ -147,7 +148,7 @@ impl Walker {
             end: partitions.end,
             done: false,
             spent: Vec::with_capacity(WALK_BATCH),
-            large: Vec::new(),
+            aside: Vec::new(),
         }
     }
 
@@ -180,7 +181,7 @@ impl Walker {
             self.hand_over(shared);
             self.part = part;
         }
-        let (walk, builder, large) = (&self.walk, &mut self.builder, &mut self.large);
+        let (walk, builder, aside) = (&self.walk, &mut self.builder, &mut self.aside);
         let mut failure = None;
         walk.steps.fetch_add(1, Ordering::Relaxed);
         let state = shared.partitions.with(self.next, |table| {
@@ -190,15 +191,20 @@ impl Walker {
             if table.epoch != walk.epoch {
                 shared.checkpointer.freeze(table, walk.epoch, walk.cut);
             }
-            let state = table.partition.walk(WALK_BATCH, &mut self.spent, |item| {
+            let Table {
+                partition,
+                dictionaries,
+                ..
+            } = table;
+            let state = partition.walk(WALK_BATCH, &mut self.spent, |item| {
                 let pushed = match item {
-                    FrozenItem::Entry(entry) => match entry.shared_value() {
-                        Some(value) => {
-                            large.push(Large::of(entry, value));
-                            Ok(false)
-                        }
-                        None => builder.push(entry_ref(entry)),
-                    },
+                    FrozenItem::Entry(entry)
+                        if entry.shared().is_some() || entry.coding().is_some() =>
+                    {
+                        aside.push(Aside::of(entry, dictionaries));
+                        Ok(false)
+                    }
+                    FrozenItem::Entry(entry) => builder.push(entry_ref(entry)),
                     FrozenItem::Tombstone { key, sequence } => {
                         builder.push(EntryRef::deleted(key, sequence.get()))
                     }
@@ -219,8 +225,15 @@ impl Walker {
         });
         self.spent.clear();
         let mut full = false;
-        for large in self.large.drain(..) {
-            match self.builder.push(large.entry_ref()) {
+        for aside in self.aside.drain(..) {
+            let value = match aside.value.decode() {
+                Ok(value) => value,
+                Err(error) => {
+                    failure = Some(format!("the value of {:?} in memory: {error}", aside.key));
+                    break;
+                }
+            };
+            match self.builder.push(aside.entry_ref(&value)) {
                 Ok(now_full) => full |= now_full,
                 Err(error) => failure = Some(error.to_string()),
             }
@@ -267,6 +280,7 @@ impl Walker {
     }
 }
 
+/// Of an entry that is not coded.
 fn entry_ref(entry: &Entry) -> EntryRef<'_> {
     EntryRef {
         sequence: entry.sequence().get(),
@@ -276,16 +290,16 @@ fn entry_ref(entry: &Entry) -> EntryRef<'_> {
         tombstone: false,
         media_type: entry.media_type(),
         key: entry.key(),
-        value: entry.value(),
+        value: entry.stored(),
     }
 }
 
-impl Large {
-    fn of(entry: &Entry, value: &Bytes) -> Self {
+impl Aside {
+    fn of(entry: &Entry, dictionaries: &DictionarySet) -> Self {
         Self {
             key: entry.key().to_owned(),
             media_type: entry.media_type().map(str::to_owned),
-            value: value.clone(),
+            value: StoredValue::of(entry, dictionaries),
             sequence: entry.sequence().get(),
             version: entry.version(),
             expires_at: entry.expires_at(),
@@ -293,7 +307,7 @@ impl Large {
         }
     }
 
-    fn entry_ref(&self) -> EntryRef<'_> {
+    fn entry_ref<'a>(&'a self, value: &'a [u8]) -> EntryRef<'a> {
         EntryRef {
             sequence: self.sequence,
             version: self.version,
@@ -302,7 +316,7 @@ impl Large {
             tombstone: false,
             media_type: self.media_type.as_deref(),
             key: &self.key,
-            value: &self.value,
+            value,
         }
     }
 }

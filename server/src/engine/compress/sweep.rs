@@ -1,0 +1,532 @@
+//! One pass over what was written: take along, compress, put in place.
+
+use super::budget::{Budget, thread_time};
+use super::training::Training;
+use super::{Compression, CompressionMode, Compressor, Held};
+use crate::engine::Shared;
+use crate::engine::coded::StoredValue;
+use crate::engine::partitions::Table;
+use bytes::Bytes;
+use inflightkv_compression::adaptive::{
+    Choice, Chooser, DICTIONARY_RAW_MAX, Facts, HOT, RAW_BYTES_MIN, pays,
+};
+use inflightkv_compression::{Dictionary, codec};
+use inflightkv_core::{Coding, DraftValue, Entry, HEAT_MAX, Sequence, Slot};
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Slots looked at under one hold of a partition's lock.
+const EXAMINE_MAX: usize = 256;
+/// Bytes taken along under one hold: some microseconds of copying.
+const TAKE_BYTES_MAX: usize = 32 << 10;
+/// Entries put in place under one hold.
+const PLACE_MAX: usize = 64;
+/// With so many dictionaries in a partition, values of older ones are compressed anew, so that numbers become free.
+const CROWDED: usize = 3;
+/// Entries looked at for samples in all, and in each partition at least.
+const SAMPLED_MAX: usize = 8192;
+const SAMPLED_MIN: usize = 8;
+/// What is kept beside a compressed value: its coding in the entry's head.
+const CODING_BYTES: usize = 5;
+
+/// What a pass found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Swept {
+    /// Something was compressed or decompressed.
+    pub(crate) changed: bool,
+    /// Something is worth another look later, without anybody writing.
+    pub(crate) warm: bool,
+}
+
+/// What the compressor remembers from pass to pass, and the buffers it works in.
+pub(crate) struct Sweeper {
+    chooser: Chooser,
+    training: Training,
+    budget: Budget,
+    /// Processor time up to which work was paid for.
+    paid_until: Duration,
+    /// Of the settings it works by.
+    generation: u64,
+    /// Old failures are tried again in this pass: there is a new dictionary or a new setting.
+    afresh: bool,
+    afresh_next: bool,
+    /// Dictionaries given up under a lock, to be released outside.
+    retired: Vec<Arc<Dictionary>>,
+    arena: Vec<u8>,
+    taken: Vec<Taken>,
+    made: Vec<Made>,
+    spent: Vec<Entry>,
+    out: Vec<u8>,
+}
+
+/// An entry taken along: its head, and a small value, are in the arena.
+struct Taken {
+    slot: Slot,
+    sequence: Sequence,
+    head: Range<usize>,
+    media_type: Option<String>,
+    heat: u8,
+    value: TakenValue,
+}
+
+enum TakenValue {
+    Raw(Range<usize>),
+    RawLarge(Bytes),
+    /// To be stored as it is, or anew.
+    Coded(StoredValue, Undo),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Undo {
+    /// It is stored as it is from now on.
+    Whole,
+    /// It is compressed with the dictionary in force.
+    Anew,
+}
+
+enum Made {
+    Entry(Slot, Entry),
+    Failure(Slot, Sequence),
+}
+
+impl Sweeper {
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            chooser: Chooser::default(),
+            training: Training::new(seed),
+            budget: Budget::default(),
+            paid_until: Duration::ZERO,
+            generation: 0,
+            afresh: false,
+            afresh_next: false,
+            retired: Vec::new(),
+            arena: Vec::new(),
+            taken: Vec::new(),
+            made: Vec::new(),
+            spent: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Goes once through every partition that was written to. `rest` sleeps as long as it is told and says whether to go
+    /// on.
+    pub(crate) fn sweep(
+        &mut self,
+        shared: &Shared,
+        mut rest: impl FnMut(Duration) -> bool,
+    ) -> Swept {
+        let compressor = &shared.compressor;
+        let mut swept = Swept::default();
+        self.paid_until = thread_time();
+        // Cleared first: who writes from here on announces itself again.
+        compressor.pending.store(false, Ordering::Release);
+        let settings = self.take_settings(compressor);
+        self.afresh = std::mem::take(&mut self.afresh_next);
+        if settings.trains() && self.training.current.is_none() {
+            // Before anything is compressed without one.
+            self.sample(shared, &settings);
+            self.train_if_due(shared);
+        }
+        for partition in 0..shared.partitions.count() {
+            let uneven = shared.partitions.with(partition, |table| {
+                let uneven = std::mem::take(&mut table.uneven);
+                if uneven || self.afresh {
+                    self.tend_dictionaries(&settings, table);
+                }
+                uneven
+            });
+            self.retired.clear();
+            if !uneven {
+                continue;
+            }
+            let mut next = Some(Slot::new(0));
+            let mut warm = false;
+            while let Some(slot) = next {
+                next = self.batch(shared, partition, slot, &settings, &mut swept, &mut warm);
+                let goes_on = self.pay(shared, &settings, &mut rest);
+                if !goes_on || self.generation != compressor.generation.load(Ordering::Acquire) {
+                    // By new settings everything is looked at anew, this partition included.
+                    shared
+                        .partitions
+                        .with(partition, |table| table.uneven = true);
+                    self.publish(compressor);
+                    return swept;
+                }
+            }
+            if warm {
+                shared
+                    .partitions
+                    .with(partition, |table| table.uneven = true);
+                swept.warm = true;
+            }
+            if settings.trains() {
+                self.train_if_due(shared);
+            }
+        }
+        self.afresh = false;
+        compressor.counters.sweeps.fetch_add(1, Ordering::Relaxed);
+        self.publish(compressor);
+        swept
+    }
+
+    fn take_settings(&mut self, compressor: &Compressor) -> Compression {
+        let generation = compressor.generation.load(Ordering::Acquire);
+        let settings = compressor.settings();
+        if generation != self.generation {
+            self.generation = generation;
+            self.chooser = Chooser::new(settings.settings());
+            self.afresh_next = true;
+        }
+        settings
+    }
+
+    /// Gives the partition the dictionary in force, and takes those away that nothing needs. Under its lock; what is
+    /// given up is released outside.
+    fn tend_dictionaries(&mut self, settings: &Compression, table: &mut Table) {
+        let Table {
+            partition,
+            dictionaries,
+            ..
+        } = table;
+        match &self.training.current {
+            Some(current) if settings.trains() => {
+                if dictionaries.adopt(current).is_none() {
+                    self.retired
+                        .extend(dictionaries.retire(|number| partition.coded_with(number)));
+                    // If all are still needed the one before stays in force here.
+                    let _ = dictionaries.adopt(current);
+                }
+            }
+            _ => dictionaries.put_away(),
+        }
+        self.retired
+            .extend(dictionaries.retire(|number| partition.coded_with(number)));
+    }
+
+    /// Shows values of every uneven partition to the sampler.
+    fn sample(&mut self, shared: &Shared, settings: &Compression) {
+        let partitions = shared.partitions.count();
+        let share = (SAMPLED_MAX / partitions).max(SAMPLED_MIN);
+        let now = shared.options.clock.now();
+        let mut taken: Vec<Range<usize>> = Vec::with_capacity(share);
+        for partition in 0..partitions {
+            self.arena.clear();
+            taken.clear();
+            self.arena.reserve(TAKE_BYTES_MAX);
+            let arena = &mut self.arena;
+            shared.partitions.with(partition, |table| {
+                if !table.uneven {
+                    return;
+                }
+                table.partition.scan(Slot::new(0), share, "", now, |entry| {
+                    let value = entry.stored();
+                    if entry.coding().is_none()
+                        && value.len() >= settings.value_bytes_min.max(RAW_BYTES_MIN)
+                        && value.len() <= DICTIONARY_RAW_MAX
+                    {
+                        taken.push(kept(arena, value));
+                    }
+                    if arena.len() >= TAKE_BYTES_MAX {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
+                });
+            });
+            for value in taken.drain(..) {
+                self.training.offer(&self.arena[value]);
+            }
+        }
+    }
+
+    fn train_if_due(&mut self, shared: &Shared) {
+        if self.training.is_due() && self.training.train(&shared.compressor.counters) {
+            self.chooser.forget();
+            self.afresh_next = true;
+            shared.make_uneven();
+        }
+    }
+
+    /// A batch of one partition, from `from` on; where the next begins.
+    fn batch(
+        &mut self,
+        shared: &Shared,
+        partition: usize,
+        from: Slot,
+        settings: &Compression,
+        swept: &mut Swept,
+        warm: &mut bool,
+    ) -> Option<Slot> {
+        let (next, dictionary) = self.take_along(shared, partition, from, settings, warm);
+        let taken = std::mem::take(&mut self.taken);
+        for entry in &taken {
+            let head = &self.arena[entry.head.clone()];
+            match &entry.value {
+                TakenValue::Raw(value) => {
+                    let value = value.clone();
+                    self.compress(entry, Value::InArena(value), dictionary.as_ref());
+                }
+                TakenValue::RawLarge(value) => {
+                    self.compress(entry, Value::Shared(value), dictionary.as_ref());
+                }
+                // What does not decode is left for the reader to notice.
+                TakenValue::Coded(value, undo) => match (value.decode(), undo) {
+                    (Err(_), _) => {}
+                    (Ok(raw), Undo::Whole) => {
+                        let whole = Entry::recoded(head, None, DraftValue::Shared(&raw));
+                        self.made.push(Made::Entry(entry.slot, whole));
+                    }
+                    (Ok(raw), Undo::Anew) => {
+                        self.compress(entry, Value::Shared(&raw), dictionary.as_ref());
+                    }
+                },
+            }
+        }
+        self.taken = taken;
+        self.taken.clear();
+        self.place(shared, partition, swept);
+        next
+    }
+
+    /// Under the lock: copies small candidates into the arena, shares large ones.
+    fn take_along(
+        &mut self,
+        shared: &Shared,
+        partition: usize,
+        from: Slot,
+        settings: &Compression,
+        warm: &mut bool,
+    ) -> (Option<Slot>, Option<(u8, Arc<Dictionary>)>) {
+        let now = shared.options.clock.now();
+        let off = settings.mode == CompressionMode::Off;
+        let len_min = settings.value_bytes_min.max(RAW_BYTES_MIN);
+        let afresh = self.afresh;
+        self.arena.clear();
+        self.arena.reserve(TAKE_BYTES_MAX + (8 << 10));
+        self.taken.reserve(EXAMINE_MAX);
+        let (arena, taken) = (&mut self.arena, &mut self.taken);
+        shared.partitions.with(partition, |table| {
+            let Table {
+                partition,
+                dictionaries,
+                ..
+            } = table;
+            let current = dictionaries.current();
+            let number = current.map_or(0, |(number, _)| number);
+            let crowded = dictionaries.iter().count() >= CROWDED;
+            let next = partition.survey(from, EXAMINE_MAX, now, |slot, entry| {
+                let value = match entry.coding() {
+                    Some(coding) => {
+                        let undo = if off || entry.heat() == HEAT_MAX {
+                            // It will cool some day.
+                            *warm |= !off;
+                            Undo::Whole
+                        } else if coding.dictionary != number
+                            && coding.raw_len as usize <= DICTIONARY_RAW_MAX
+                            && (coding.dictionary == 0 && afresh
+                                || coding.dictionary != 0 && crowded)
+                        {
+                            Undo::Anew
+                        } else {
+                            return ControlFlow::Continue(());
+                        };
+                        TakenValue::Coded(StoredValue::of(entry, dictionaries), undo)
+                    }
+                    None if off
+                        || entry.stored().len() < len_min
+                        || entry.is_incompressible() && !afresh =>
+                    {
+                        return ControlFlow::Continue(());
+                    }
+                    None if entry.heat() >= HOT => {
+                        *warm = true;
+                        return ControlFlow::Continue(());
+                    }
+                    None => match entry.shared() {
+                        Some(value) => TakenValue::RawLarge(value.clone()),
+                        None => TakenValue::Raw(kept(arena, entry.stored())),
+                    },
+                };
+                taken.push(Taken {
+                    slot,
+                    sequence: entry.sequence(),
+                    head: kept(arena, entry.head_bytes()),
+                    media_type: entry.media_type().map(str::to_owned),
+                    heat: entry.heat(),
+                    value,
+                });
+                if arena.len() >= TAKE_BYTES_MAX {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            });
+            let current = current.map(|(number, dictionary)| (number, Arc::clone(dictionary)));
+            (next, current)
+        })
+    }
+
+    /// Compresses a value as the chooser says, and notes what is to be put in its place.
+    fn compress(
+        &mut self,
+        entry: &Taken,
+        value: Value<'_>,
+        dictionary: Option<&(u8, Arc<Dictionary>)>,
+    ) {
+        let raw = match &value {
+            Value::InArena(range) => &self.arena[range.clone()],
+            Value::Shared(bytes) => bytes,
+        };
+        let was_coded = matches!(entry.value, TakenValue::Coded(..));
+        let media_type = entry.media_type.as_deref();
+        let facts = Facts {
+            raw,
+            media_type,
+            heat: entry.heat,
+            dictionary: dictionary.is_some(),
+        };
+        if self.training.is_curious() && raw.len() <= DICTIONARY_RAW_MAX {
+            self.training.offer(raw);
+        }
+        let head = &self.arena[entry.head.clone()];
+        let whole = || Entry::recoded(head, None, DraftValue::Copied(raw));
+        let made = match self.chooser.choose(&facts) {
+            Choice::Try(attempt) => {
+                self.out.clear();
+                let number = match dictionary.filter(|_| attempt.dictionary) {
+                    Some((number, dictionary)) => {
+                        dictionary.compress(raw, &mut self.out);
+                        self.training.observe(raw.len(), self.out.len());
+                        *number
+                    }
+                    None => {
+                        codec(attempt.codec).compress(raw, &mut self.out);
+                        0
+                    }
+                };
+                let paid = pays(raw.len(), self.out.len() + CODING_BYTES);
+                self.chooser.learn(media_type, raw.len(), paid);
+                if paid {
+                    let coding = Coding {
+                        codec: attempt.codec.number(),
+                        dictionary: number,
+                        // A value has at most 1 GiB.
+                        raw_len: raw.len() as u32,
+                    };
+                    let stored = DraftValue::Copied(&self.out);
+                    Made::Entry(entry.slot, Entry::recoded(head, Some(coding), stored))
+                } else if was_coded {
+                    Made::Entry(entry.slot, whole())
+                } else {
+                    Made::Failure(entry.slot, entry.sequence)
+                }
+            }
+            Choice::Leave(_) if was_coded => Made::Entry(entry.slot, whole()),
+            Choice::Leave(reason) if !reason.may_change() => {
+                Made::Failure(entry.slot, entry.sequence)
+            }
+            Choice::Leave(_) => return,
+        };
+        self.made.push(made);
+    }
+
+    /// Puts in place what was made, wherever nobody wrote meanwhile.
+    fn place(&mut self, shared: &Shared, partition: usize, swept: &mut Swept) {
+        let counters = &shared.compressor.counters;
+        let mut made = std::mem::take(&mut self.made);
+        let mut rest = made.drain(..);
+        loop {
+            self.spent.reserve(PLACE_MAX);
+            let spent = &mut self.spent;
+            let (mut compressed, mut decompressed, mut failed, mut overtaken) = (0, 0, 0, 0);
+            let over = shared.partitions.with(partition, |table| {
+                for _ in 0..PLACE_MAX {
+                    match rest.next() {
+                        Some(Made::Entry(slot, entry)) => {
+                            let is_coded = entry.coding().is_some();
+                            match table.partition.recode(slot, entry) {
+                                Ok(old) => {
+                                    compressed += u64::from(is_coded);
+                                    decompressed += u64::from(!is_coded);
+                                    spent.push(old);
+                                }
+                                Err(late) => {
+                                    overtaken += 1;
+                                    spent.push(late);
+                                }
+                            }
+                        }
+                        Some(Made::Failure(slot, sequence)) => {
+                            failed += 1;
+                            table.partition.mark_incompressible(slot, sequence);
+                        }
+                        None => return true,
+                    }
+                }
+                false
+            });
+            spent.clear();
+            swept.changed |= compressed + decompressed > 0;
+            for (counter, count) in [
+                (&counters.compressed, compressed),
+                (&counters.decompressed, decompressed),
+                (&counters.failed, failed),
+                (&counters.overtaken, overtaken),
+            ] {
+                counter.fetch_add(count, Ordering::Relaxed);
+            }
+            if over {
+                break;
+            }
+        }
+        drop(rest);
+        self.made = made;
+    }
+
+    /// Accounts for the work since the last call, and sleeps for it when it is time; whether to go on.
+    fn pay(
+        &mut self,
+        shared: &Shared,
+        settings: &Compression,
+        rest: &mut impl FnMut(Duration) -> bool,
+    ) -> bool {
+        let now = thread_time();
+        let work = now.saturating_sub(self.paid_until);
+        self.paid_until = now;
+        let us = u64::try_from(work.as_micros()).unwrap_or(u64::MAX);
+        let counters = &shared.compressor.counters;
+        counters.cpu_us.fetch_add(us, Ordering::Relaxed);
+        // There are at most 1024 lanes.
+        let share = u32::from(settings.cpu_percent) * shared.options.lanes as u32;
+        self.budget.spend(work, share).is_none_or(rest)
+    }
+
+    /// Makes known what is held beside the entries.
+    fn publish(&self, compressor: &Compressor) {
+        let dictionaries = self.training.live();
+        let buffers = self.arena.capacity()
+            + self.out.capacity()
+            + self.taken.capacity() * size_of::<Taken>()
+            + self.made.capacity() * size_of::<Made>()
+            + self.spent.capacity() * size_of::<Entry>();
+        *compressor.held.lock() = Held {
+            bytes: buffers + self.training.footprint(),
+            dictionaries,
+        };
+    }
+}
+
+/// A value on its way to be compressed.
+enum Value<'a> {
+    InArena(Range<usize>),
+    Shared(&'a [u8]),
+}
+
+/// Copies `bytes` to the end of `arena`; where they are.
+fn kept(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
+    let start = arena.len();
+    arena.extend_from_slice(bytes);
+    start..arena.len()
+}

@@ -48,11 +48,12 @@ impl Overload {
     pub(crate) fn sheds(&self, now: Instant) -> bool {
         let judge = self.judge.get();
         let since_last = judge.last.map(|last| now.saturating_duration_since(last));
-        if self.sent.get().is_none() && since_last.is_none_or(|since| since >= PROBE_EVERY) {
+        let waits = self.sent.get().is_some();
+        if !waits && since_last.is_none_or(|since| since >= PROBE_EVERY) {
             self.sent.set(Some(now));
             self.wake.notify_one();
         }
-        judge.sheds && since_last.is_some_and(|since| since < STALE)
+        judge.sheds && (waits || since_last.is_some_and(|since| since < STALE))
     }
 
     /// Measures whenever a probe is sent, for the life of the loop.
@@ -70,9 +71,10 @@ impl Overload {
 impl Judge {
     /// A probe that was sent at `sent` had its turn at `now`.
     fn with(self, sent: Instant, now: Instant, target: Duration) -> Self {
+        // From one probe's turn to the next one's sending: a long delay is no pause between them.
         let fresh = self
             .last
-            .is_some_and(|last| now.saturating_duration_since(last) < STALE.max(2 * target));
+            .is_some_and(|last| sent.saturating_duration_since(last) < STALE);
         let above = now.saturating_duration_since(sent) > target;
         let above_since = match self.above_since {
             _ if !above => None,
@@ -125,6 +127,8 @@ mod tests {
             after(&[(0, 60), (60, 130), (130, 200), (200, 201)]),
             [false, false, true, false]
         );
+        // However long the delays themselves are.
+        assert_eq!(after(&[(0, 3_000), (3_005, 6_000)]), [false, true]);
         // Two pauses far apart are not one long delay.
         assert_eq!(after(&[(0, 60), (5_000, 5_060)]), [false; 2]);
     }

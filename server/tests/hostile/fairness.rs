@@ -199,7 +199,7 @@ fn too_much_work_is_refused_at_once_and_operators_are_served() {
         eventually("it is too much", || {
             assert_eq!(operator.ask("GET /health/ready", "").status, 200);
             assert_eq!(operator.ask("GET /v1/admin/config", "").status, 200);
-            refused.load(Ordering::Relaxed) > 20
+            refused.load(Ordering::Relaxed) > 0
         });
     });
     assert!(

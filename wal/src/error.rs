@@ -145,6 +145,48 @@ impl RewriteError {
     }
 }
 
+/// The log cannot be given out from there on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TailError {
+    /// Records were retired, or are in a snapshot only.
+    #[error("the log does not reach back so far: its oldest record is {oldest}")]
+    TooOld {
+        /// From where on it can be read without a gap.
+        oldest: Lsn,
+    },
+    /// Records that had been durable cannot be read.
+    #[error("{file} at offset {offset} cannot be read: {fault}")]
+    Damaged {
+        /// Name of the file.
+        file: String,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        fault: Fault,
+    },
+    /// The system failed to read a file.
+    #[error("reading {file} failed")]
+    Io {
+        /// Name of the file.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A stream of records cannot be read on. It can be asked for again from the record after the last one that was read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// Something else arrived than was sent.
+    #[error("the stream is damaged: {0}")]
+    Damaged(#[from] Fault),
+    /// The connection failed, or ended in the middle of a frame.
+    #[error("the stream broke off: {0}")]
+    Io(#[from] io::Error),
+}
+
 /// A step of the upkeep failed. The log goes on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -3,6 +3,7 @@
 mod frame;
 mod header;
 mod record;
+mod stream;
 
 use std::fmt;
 
@@ -16,6 +17,8 @@ pub use record::{Cause, Op, Record, RecordHead};
 pub(crate) use record::{
     RECORD_HEAD_LEN, TooLarge, decode_record, decode_record_again, encode_head,
 };
+pub use stream::StreamHeader;
+pub(crate) use stream::{STREAM_HEADER_LEN, STREAM_SEGMENT};
 
 /// Identity of a store, made at random when the store is.
 pub type StoreId = [u8; 16];

@@ -39,6 +39,7 @@ mod rewrite;
 mod segment;
 mod status;
 mod storage;
+mod stream;
 mod tail;
 pub mod tools;
 mod upkeep;
@@ -47,12 +48,12 @@ mod writer;
 
 pub use codec::{CodecError, Codecs, SegmentCodec};
 pub use error::{
-    OpenError, RecoveryError, Refusal, RetireError, RewriteError, ShutdownError, UpkeepError,
-    WaitError,
+    OpenError, RecoveryError, Refusal, RetireError, RewriteError, ShutdownError, StreamError,
+    TailError, UpkeepError, WaitError,
 };
 pub use format::{
     Cause, FORMAT_VERSION, Fault, FrameHeader, KEY_BYTES_MAX, Lsn, MEDIA_TYPE_BYTES_MAX, Op,
-    Record, RecordHead, SegmentHeader, StoreId, VALUE_BYTES_MAX,
+    Record, RecordHead, SegmentHeader, StoreId, StreamHeader, VALUE_BYTES_MAX,
 };
 pub use lanes::Value;
 pub use options::{OptionError, Options, SyncMode};
@@ -60,6 +61,7 @@ pub use recovery::{Cut, Damage, Lost, Outcome, RecoveryMode, Scan, replay, scan}
 pub use retention::{Retired, SegmentInfo};
 pub use status::{SYNC_TIME_BOUNDS_US, State, Status, SyncTime};
 pub use storage::{Directory, SegmentFile, Storage};
+pub use stream::{StreamFrame, StreamReader, Tail, TailStep};
 pub use upkeep::Upkeep;
 pub use wal::{Start, Wal};
 pub use writer::{Rest, Round, Writer};

@@ -145,6 +145,13 @@ impl SegmentReader {
         self.offset
     }
 
+    /// Forgets what was read ahead, and looks anew how long the file is: it is still being written to.
+    pub(crate) fn refresh(&mut self) -> io::Result<()> {
+        self.window.bytes.clear();
+        self.window.file_len = self.window.file.len()?;
+        Ok(())
+    }
+
     /// Goes on at another place.
     pub(crate) fn seek(&mut self, offset: u64) {
         self.offset = offset;

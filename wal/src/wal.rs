@@ -68,6 +68,7 @@ pub(crate) struct Shared {
 pub struct Wal {
     pub(crate) shared: Arc<Shared>,
     pub(crate) keeper: Keeper,
+    pub(crate) store_id: StoreId,
     queue_bytes_max: u64,
     gather_bytes: u64,
     driver: Mutex<Driver>,
@@ -125,6 +126,7 @@ impl Wal {
                 compress: None,
             },
             shared,
+            store_id: start.store_id,
             queue_bytes_max,
             gather_bytes,
             driver: Mutex::new(Driver::Nobody(Box::new(writer))),

@@ -9,6 +9,7 @@ mod bulk;
 mod client;
 mod connection;
 mod data_dir;
+mod follow;
 mod inspect;
 mod logging;
 mod manual;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use clap::ArgMatches;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::connection::Url;
 use super::logging::{self, Log};
 use super::progress::Console;
-use super::{Failure, access, arguments, load, rules};
+use super::{Failure, access, arguments, follow, load, rules};
 use crate::config::{self, Config, Live, Persistence, Recovery, WalCompress, WalSync};
 use crate::engine::{self, CompressionMode, Disk, Engine};
 use crate::http;
 use crate::observe::RequestLog;
-use crate::runtime::server::{self, Observer, ServerOptions};
+use crate::runtime::server::{self, Observer, Prepare, ServerOptions};
 #[cfg(feature = "tls")]
 use crate::trust::Tls;
 use crate::trust::{Access, Audit, Event, Tokens};
@@ -40,12 +41,14 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         tracing::warn!("{notice}");
     }
     raise_the_limit_of_files(config.limits.connections_max);
+    let follow = prepare_following(&config)?;
     let audit = config.audit_log.as_deref().map(Audit::open).transpose();
     let audit = audit.map_err(|error| Failure::from_error(&error))?;
     let access = Arc::new(Access::new(audit.clone()));
     access.set_tokens(tokens);
     let mut options = options(config, &log)?;
     options.engine.rules = Arc::new(rules);
+    options.prepare = follow;
     options.http.access = Arc::clone(&access);
     let tls = tls.map(Arc::new);
     #[cfg(feature = "tls")]
@@ -65,6 +68,19 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         audit.close();
     }
     ended
+}
+
+/// Has the server follow another one, if it is to.
+fn prepare_following(config: &Config) -> Result<Option<Prepare>, Failure> {
+    let Some(text) = &config.follow else {
+        return Ok(None);
+    };
+    let url = Url::parse(text).map_err(|expected| {
+        Failure::Usage(format!("follow: found {text:?}; expected {expected}"))
+    })?;
+    Ok(Some(Prepare::new(move |engine| {
+        follow::start(engine, &url)
+    })))
 }
 
 /// Lets the process have as many files open as the system allows it. Every connection is one, and shells start their

@@ -117,6 +117,8 @@ pub(crate) struct Config {
     pub(crate) threads: usize,
     pub(crate) partitions: usize,
     pub(crate) node_id: String,
+    /// The server to follow.
+    pub(crate) follow: Option<String>,
     pub(crate) shutdown_timeout: Duration,
     /// `None`: the store is in memory only.
     pub(crate) persistence: Option<Persistence>,
@@ -255,6 +257,7 @@ impl Config {
             threads: effective.count("threads"),
             partitions: effective.count("partitions"),
             node_id: effective.name("node-id"),
+            follow: effective.name_if_any("follow"),
             shutdown_timeout: effective.duration("shutdown-timeout"),
             persistence: data_dir.map(|data_dir| Persistence::new(effective, data_dir)),
             memory: Memory::new(effective)?,
@@ -552,6 +555,14 @@ impl Effective {
     fn name(&self, name: &str) -> String {
         match &self.row(name).value {
             Some(Value::Name(text)) => text.clone(),
+            _ => unreachable!("{name} is a name by the table"),
+        }
+    }
+
+    fn name_if_any(&self, name: &str) -> Option<String> {
+        match &self.row(name).value {
+            Some(Value::Name(text)) => Some(text.clone()),
+            None => None,
             _ => unreachable!("{name} is a name by the table"),
         }
     }

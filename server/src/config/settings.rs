@@ -212,6 +212,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         details: "What has not finished by then is cut off, and the log is synced all the same.",
     },
     Setting {
+        name: "follow",
+        section: Section::Server,
+        kind: Kind::Name { bytes_max: 2_048 },
+        default: Fallback::Nothing("the server takes writes"),
+        runtime: false,
+        placeholder: "URL",
+        summary: "Follow the server at this URL: load what it holds, then take every change over as it becomes durable there",
+        details: "Reads are served, writes are refused until `POST /v1/admin/promote`. The other server needs a data directory, and \
+                  this one an empty one or none.",
+    },
+    Setting {
         name: "data-dir",
         section: Section::Persistence,
         kind: Kind::Path,

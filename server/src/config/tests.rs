@@ -55,6 +55,7 @@ fn the_defaults_are_those_of_the_contract() {
         threads: cores,
         partitions: 128,
         node_id: "node-1".to_owned(),
+        follow: None,
         shutdown_timeout: seconds(10),
         persistence: Some(Persistence {
             data_dir: PathBuf::from("/d"),

@@ -106,10 +106,12 @@ impl Lane {
         durability: Durability,
     ) -> Result<Reply<Vec<BatchResult>>, WriteError> {
         let shared = &*self.shared;
+        let mut writing = None;
         if operations
             .iter()
             .any(|operation| !matches!(operation.kind, BatchKind::Get))
         {
+            writing = Some(shared.role.begin_write(self.index)?);
             shared.admit()?;
             shared.check_durability(durability)?;
             if let Some(rules) = shared.rules.current() {
@@ -127,6 +129,7 @@ impl Lane {
             last = last.max(shown);
             results.push(result);
         }
+        drop(writing);
         Ok(Reply {
             value: results,
             wait_for: shared.wait_for(last, durability),

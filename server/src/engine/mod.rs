@@ -15,11 +15,13 @@ mod clock;
 mod coded;
 mod compress;
 pub mod drive;
+mod follow;
 mod home;
 mod options;
 mod partitions;
 mod read;
 mod recover;
+mod role;
 mod rules;
 mod sequencer;
 mod stats;
@@ -30,14 +32,16 @@ pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEt
 pub use checkpoint::{Backup, CheckpointError, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compress::{Compression, CompressionMode, LiveDictionary};
+pub use follow::{Follower, Following, RoleError, TakeOver};
 pub use home::HomeTurn;
+pub use inflightkv_core::LoadedEntry;
 pub use inflightkv_core::{
     Conditions, Current, Cursor, CursorError, EtagCondition, FailedCondition, PatchError,
     PatchKind, Sequence, Version, VersionCondition,
 };
 pub use inflightkv_eviction::PolicyKind;
 pub use inflightkv_validation::{RuleFileError, RuleHits, Rules, Violation};
-pub use inflightkv_wal::{RecoveryMode, SyncMode};
+pub use inflightkv_wal::{Record, RecoveryMode, StreamReader, SyncMode, Tail, TailError, TailStep};
 pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence, WalCompression};
 pub use read::{Document, ReadError, Row, Scan, ScanError};
 pub use recover::{Progress, RecoverError, RecoveryReport};
@@ -172,6 +176,8 @@ pub(crate) struct Shared {
     compressor: Compressor,
     /// The first sequence of this run: tells its scan cursors from those of other runs.
     incarnation: AtomicU64,
+    role: role::Role,
+    follow: follow::Follow,
     recovery: Recovery,
     recovery_report: Mutex<Option<RecoveryReport>>,
     rules: RuleBook,
@@ -243,6 +249,9 @@ impl Shared {
                 reason: self.failure.lock().clone(),
             },
             STOPPING => Readiness::Stopping,
+            _ if !self.role.leads() => Readiness::ReadOnly {
+                reason: self.role_reason().unwrap_or_default(),
+            },
             _ => match self.wal.get().map(Wal::admit) {
                 None | Some(Ok(()) | Err(wal::Refusal::Backlog)) => Readiness::Ready,
                 Some(Err(wal::Refusal::DiskFull)) => Readiness::DiskFull,
@@ -269,6 +278,9 @@ impl Shared {
     fn admit(&self) -> Result<(), Refusal> {
         if !self.serves() {
             return Err(Refusal::NotServing(self.readiness()));
+        }
+        if let Some(refusal) = self.role.refusal() {
+            return Err(refusal);
         }
         match self.wal.get().map_or(Ok(()), Wal::admit) {
             Ok(()) => Ok(()),
@@ -330,6 +342,8 @@ impl Engine {
             checkpointer: Checkpointer::new(),
             compressor: Compressor::new(options.compression, options.clock.now()),
             incarnation: AtomicU64::new(0),
+            role: role::Role::new(options.lanes),
+            follow: follow::Follow::default(),
             recovery: Recovery::new(),
             recovery_report: Mutex::default(),
             rules: RuleBook::new(Arc::clone(&options.rules)),

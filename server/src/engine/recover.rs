@@ -71,6 +71,11 @@ pub enum RecoverError {
     /// A thread of the store could not be started.
     #[error("a thread could not be started: {0}")]
     Thread(io::Error),
+    /// A store that is to follow another one has data of its own.
+    #[error(
+        "the data directory holds a store already, and a server that follows another one begins with an empty one"
+    )]
+    NotEmpty,
     /// Asked to end while loading.
     #[error("stopped while recovering")]
     Stopped,
@@ -163,6 +168,14 @@ impl Engine {
     pub(super) fn recover_with(&self, helpers: usize) -> Result<(), RecoverError> {
         let shared = &*self.shared;
         let now = shared.options.clock.now();
+        if shared.role.follows() {
+            // What there is to load comes from the store that is followed.
+            return match &shared.options.persistence {
+                Some(persistence) => super::follow::check_empty(persistence)
+                    .inspect_err(|error| shared.fail(error.to_string())),
+                None => Ok(()),
+            };
+        }
         let Some(persistence) = &shared.options.persistence else {
             shared.begin_run(first_of_run(Sequence::ZERO, now));
             shared
@@ -274,7 +287,7 @@ fn recover(
 }
 
 /// A number that no other store has: process-random keys over the time and the process.
-fn new_store_id() -> StoreId {
+pub(super) fn new_store_id() -> StoreId {
     let half = || RandomState::new().hash_one((std::time::SystemTime::now(), std::process::id()));
     ((u128::from(half()) << 64) | u128::from(half())).to_le_bytes()
 }
@@ -407,7 +420,7 @@ fn load_chain(
 }
 
 /// Puts what was read from disk into the partitions.
-struct Loader<'a> {
+pub(super) struct Loader<'a> {
     partitions: &'a Partitions,
     recovery: &'a Recovery,
     now: u64,
@@ -415,7 +428,7 @@ struct Loader<'a> {
 }
 
 impl<'a> Loader<'a> {
-    fn new(shared: &'a Shared) -> Self {
+    pub(super) fn new(shared: &'a Shared) -> Self {
         Self {
             partitions: &shared.partitions,
             recovery: &shared.recovery,
@@ -424,7 +437,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    fn insert(&mut self, loaded: LoadedEntry<'_>) {
+    pub(super) fn insert(&mut self, loaded: LoadedEntry<'_>) {
         let place = self.partitions.place(loaded.key);
         let now = self.now;
         let replaced = self.partitions.with(place.partition, |table| {

@@ -44,6 +44,13 @@ impl Sequencer {
         split(self.0.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
+    /// Takes over a number that another store gave, and says in which epoch that is. Called under the lock of the partition that is
+    /// changed, by the only thread that takes numbers.
+    pub(crate) fn advance_to(&self, sequence: Sequence) -> Epoch {
+        let behind = sequence.get().saturating_sub(self.last().get());
+        split(self.0.fetch_add(behind, Ordering::AcqRel)).epoch
+    }
+
     /// The number of the last change.
     pub(crate) fn last(&self) -> Sequence {
         split(self.0.load(Ordering::Acquire)).sequence

@@ -203,6 +203,7 @@ impl Lane {
     /// # Errors
     /// The write was not tried; see [`WriteError`].
     pub fn write(&self, write: Write<'_>) -> Result<Reply<Outcome>, WriteError> {
+        let _writing = self.shared.role.begin_write(self.index)?;
         self.shared.admit()?;
         self.shared.check_durability(write.durability)?;
         let (outcome, sequence) =

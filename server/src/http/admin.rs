@@ -25,6 +25,12 @@ pub(crate) fn stats(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Faul
     let mut document = super::stats::document(&state.lane.engine().stats());
     let (unauthorized, forbidden) = state.settings.access.refusals();
     document["access"] = json!({ "unauthorized": unauthorized, "forbidden": forbidden });
+    document["following"] = state
+        .lane
+        .engine()
+        .following()
+        .map(|following| super::stats::following(&following))
+        .into();
     document["http"] = traffic(&state.settings.traffic.totals());
     document["loops"] = loops(state);
     document["process"] = process(state);

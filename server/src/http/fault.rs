@@ -3,7 +3,9 @@
 use super::configuration::SettingError;
 use super::guests::TooFast;
 use super::ttl::TtlError;
-use crate::engine::{CheckpointError, Current, FailedCondition, PatchError, Readiness, Refusal};
+use crate::engine::{
+    CheckpointError, Current, FailedCondition, PatchError, Readiness, Refusal, RoleError,
+};
 use crate::runtime::NotDurable;
 use inflightkv_validation::{JsonError, Violation};
 use std::borrow::Cow;
@@ -102,6 +104,14 @@ pub(crate) enum Fault {
     Batch { reason: String },
     #[error("{0}")]
     Snapshot(CheckpointError),
+    #[error(
+        "the log does not reach back so far: its oldest record is {oldest}; take a backup, and go on from its end"
+    )]
+    LogGone { oldest: u64 },
+    #[error("there are {max} streams of the log already, and no more are given")]
+    TooManyStreams { max: usize },
+    #[error("{0}")]
+    Role(RoleError),
     #[error("{0}")]
     Setting(SettingError),
     #[error("{}", if *presented { "the token or certificate is unknown, or has expired" } else { "this takes a token: Authorization: Bearer TOKEN" })]
@@ -179,6 +189,7 @@ impl Fault {
             Self::NotServing(_)
             | Self::Refused(_)
             | Self::TooManyConnections
+            | Self::TooManyStreams { .. }
             | Self::Contended
             | Self::Snapshot(CheckpointError::TooManyBackups { .. })
             | Self::Crowded

@@ -25,7 +25,17 @@ pub(crate) fn ready(state: &Rc<LoopState>) -> Answer {
     match state.lane.engine().readiness() {
         Readiness::Ready if !state.stopping.get() => up(),
         Readiness::Ready => down(&Readiness::Stopping),
-        readiness => down(&readiness),
+        readiness => match state.lane.engine().following() {
+            None => down(&readiness),
+            Some(following) => {
+                let body = json!({
+                    "status": "DOWN",
+                    "reason": describe_readiness(&readiness),
+                    "following": super::stats::following(&following),
+                });
+                answer(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
+            }
+        },
     }
 }
 

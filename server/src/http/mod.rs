@@ -24,6 +24,7 @@ mod digest;
 mod envelope;
 mod etag;
 mod fault;
+mod follow;
 mod guard;
 mod guests;
 mod health;

@@ -7,7 +7,7 @@ use super::etag;
 use super::fault::Fault;
 use super::media::PATCH_TYPES;
 use super::problem::{Member, Problem};
-use crate::engine::{CheckpointError, PatchError, Readiness, Refusal};
+use crate::engine::{CheckpointError, PatchError, Readiness, Refusal, RoleError};
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     WWW_AUTHENTICATE,
@@ -148,6 +148,13 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             }
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "SNAPSHOT_FAILED"),
         },
+        Fault::LogGone { .. } => (StatusCode::GONE, "LOG_GONE"),
+        Fault::TooManyStreams { .. } => (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS"),
+        Fault::Role(error) => match error {
+            RoleError::NotNow(_) => (StatusCode::CONFLICT, "WRONG_ROLE"),
+            RoleError::NotHandedOver { .. } => (StatusCode::CONFLICT, "NOT_HANDED_OVER"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "DISK_FAILED"),
+        },
         Fault::Setting(SettingError::NeedsRestart { .. }) => {
             (StatusCode::BAD_REQUEST, "NEEDS_RESTART")
         }
@@ -221,6 +228,8 @@ fn members(fault: &Fault) -> Vec<(&'static str, Member)> {
                 Member::Texts(allow.split(", ").map(str::to_owned).collect()),
             )]
         }
+        Fault::LogGone { oldest } => vec![("oldest", Member::Number(*oldest))],
+        Fault::TooManyStreams { max } => vec![("limit", Member::Number(*max as u64))],
         Fault::Operation { index, .. } => vec![("index", Member::Number(*index as u64))],
         Fault::Patch(PatchError::TooLarge { max, .. }) => {
             vec![("limit", Member::Number(*max as u64))]

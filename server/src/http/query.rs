@@ -29,6 +29,8 @@ pub(crate) struct Parameters {
     pub(crate) mode: Option<Mode>,
     pub(crate) wait: bool,
     pub(crate) details: bool,
+    pub(crate) from: Option<u64>,
+    pub(crate) force: bool,
 }
 
 /// What kind of snapshot is asked for.
@@ -117,6 +119,13 @@ impl Parameters {
                 });
             }
             "wait" => self.wait = boolean(name, &value)?,
+            "force" => self.force = boolean(name, &value)?,
+            "from" => {
+                let from = digits(&value);
+                self.from = Some(
+                    from.ok_or_else(|| bad(name, "must be a sequence, an integer of 0 or more"))?,
+                );
+            }
             "details" => self.details = boolean(name, &value)?,
             _ => debug_assert!(
                 false,

@@ -21,6 +21,9 @@ pub(crate) enum Endpoint {
     Snapshots,
     HotKeys,
     BigKeys,
+    Wal,
+    Promote,
+    Demote,
     Config,
     Backup,
     Live,
@@ -50,6 +53,9 @@ impl Endpoint {
         Self::Snapshots,
         Self::HotKeys,
         Self::BigKeys,
+        Self::Wal,
+        Self::Promote,
+        Self::Demote,
         Self::Config,
         Self::Backup,
         Self::Live,
@@ -79,6 +85,9 @@ impl Endpoint {
             "/v1/admin/snapshots" => Self::Snapshots,
             "/v1/admin/hotkeys" => Self::HotKeys,
             "/v1/admin/bigkeys" => Self::BigKeys,
+            "/v1/admin/wal" => Self::Wal,
+            "/v1/admin/promote" => Self::Promote,
+            "/v1/admin/demote" => Self::Demote,
             "/v1/admin/config" => Self::Config,
             "/v1/admin/backup" => Self::Backup,
             "/health/live" => Self::Live,
@@ -110,6 +119,9 @@ impl Endpoint {
             Self::Snapshots => "/v1/admin/snapshots",
             Self::HotKeys => "/v1/admin/hotkeys",
             Self::BigKeys => "/v1/admin/bigkeys",
+            Self::Wal => "/v1/admin/wal",
+            Self::Promote => "/v1/admin/promote",
+            Self::Demote => "/v1/admin/demote",
             Self::Config => "/v1/admin/config",
             Self::Backup => "/v1/admin/backup",
             Self::Live => "/health/live",
@@ -123,10 +135,10 @@ impl Endpoint {
     pub(crate) fn allow(self) -> &'static str {
         match self {
             Self::KvKey | Self::V1Key => "GET, HEAD, PUT, PATCH, DELETE",
-            Self::V1Batch | Self::Snapshot => "POST",
+            Self::V1Batch | Self::Snapshot | Self::Promote | Self::Demote => "POST",
             Self::Config => "GET, HEAD, PATCH",
-            // Not HEAD: a backup is made while it is sent.
-            Self::Backup => "GET",
+            // Not HEAD: these are made while they are sent.
+            Self::Backup | Self::Wal => "GET",
             _ => "GET, HEAD",
         }
     }
@@ -192,6 +204,9 @@ impl Endpoint {
             | Self::Snapshots
             | Self::HotKeys
             | Self::BigKeys
+            | Self::Wal
+            | Self::Promote
+            | Self::Demote
             | Self::Config
             | Self::Backup => Surface::V1,
             Self::Actuator

@@ -9,7 +9,7 @@ use super::guests::Seat;
 use super::io::Link;
 use super::route::Endpoint;
 use super::traffic::{Place, Surface};
-use super::{admin, backup, batch, configuration, health, hot, keys, kv, metrics, ui, v1};
+use super::{admin, backup, batch, configuration, follow, health, hot, keys, kv, metrics, ui, v1};
 use crate::observe::{Record, Stages};
 use crate::trust::Place as Reserved;
 use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
@@ -355,6 +355,9 @@ fn dispatch(
         Endpoint::Snapshots => admin::snapshots(state, &parts),
         Endpoint::HotKeys => hot::hot_keys(state, &parts),
         Endpoint::BigKeys => hot::big_keys(state, &parts),
+        Endpoint::Wal => follow::wal(state, &parts),
+        Endpoint::Promote => follow::promote(state, &parts),
+        Endpoint::Demote => follow::demote(state, &parts),
         Endpoint::Config => configuration::config(state, &parts, body),
         Endpoint::Backup => backup::get(state, &parts),
         Endpoint::Actuator => Ok(health::actuator(state)),

@@ -2,8 +2,8 @@
 
 use super::fault::describe_readiness;
 use crate::engine::{
-    CompressionMode, CompressionStats, DiskListing, PartitionReport, Readiness, RecoveryReport,
-    RuleHits, Stats, WalStats,
+    CompressionMode, CompressionStats, DiskListing, Following, PartitionReport, Readiness,
+    RecoveryReport, RuleHits, Stats, WalStats,
 };
 use inflightkv_core::PartitionStats;
 use serde_json::{Map, Value, json};
@@ -44,6 +44,19 @@ fn readiness(readiness: &Readiness) -> Value {
         Readiness::Failed { .. } => "failed",
     };
     json!({ "state": state, "reason": describe_readiness(readiness) })
+}
+
+/// How a server that follows stands to the one it follows.
+pub(crate) fn following(following: &Following) -> Value {
+    json!({
+        "source": following.source,
+        "connected": following.connected,
+        "appliedSequence": following.applied,
+        "sourceSequence": following.source_sequence,
+        "behind": following.behind,
+        "behindMs": following.behind_ms,
+        "error": following.error,
+    })
 }
 
 fn partition(report: &PartitionReport) -> Value {

@@ -4,6 +4,7 @@ use super::{Shutdown, event_loop};
 use crate::engine::{self, Engine, OpenError, Progress, Readiness, RecoverError};
 use crate::http;
 use socket2::{Domain, Protocol, Socket, Type};
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +28,24 @@ pub struct ServerOptions {
     pub engine: engine::Options,
     /// The HTTP surfaces and their limits.
     pub http: http::Settings,
+    /// What is done with the store before anything is loaded.
+    pub prepare: Option<Prepare>,
+}
+
+/// Something to be done with a store that was opened and not recovered yet.
+pub struct Prepare(Box<dyn FnOnce(&Engine) -> io::Result<()> + Send>);
+
+impl Prepare {
+    /// Runs `prepare` once, before the store is recovered.
+    pub fn new(prepare: impl FnOnce(&Engine) -> io::Result<()> + Send + 'static) -> Self {
+        Self(Box::new(prepare))
+    }
+}
+
+impl fmt::Debug for Prepare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepare").finish_non_exhaustive()
+    }
 }
 
 /// Told of what a person at a terminal wants to see. Called from any thread, seldom.
@@ -74,6 +93,7 @@ pub fn run(options: ServerOptions, observer: &Arc<dyn Observer>) -> Result<(), S
         listen,
         engine,
         http,
+        prepare,
     } = options;
     let loops = engine.lanes;
     // The data directory is locked before the port is taken: a second server on it says so whatever its address.
@@ -81,6 +101,9 @@ pub fn run(options: ServerOptions, observer: &Arc<dyn Observer>) -> Result<(), S
     let (address, listeners) = bind(listen, loops)?;
     let http = http.listening_on(address);
     let shutdown = Shutdown::default();
+    if let Some(Prepare(prepare)) = prepare {
+        prepare(&engine).map_err(ServeError::Loop)?;
+    }
 
     let threads = spawn_loops(&engine, listeners, &http, &shutdown)?;
     let recovered = recover(&engine, address, &shutdown, observer);

@@ -150,7 +150,12 @@ impl Engine {
             Readiness::Ready | Readiness::DiskFull => {}
             readiness => return Err(CheckpointError::NotReady { readiness }),
         }
-        let checkpointer = &shared.checkpointer;
+        Ok(self.begin_snapshot(kind))
+    }
+
+    /// The same for a store that is known to be able to.
+    pub(super) fn begin_snapshot(&self, kind: SnapshotKind) -> u64 {
+        let checkpointer = &self.shared.checkpointer;
         let mut control = checkpointer.control.lock();
         let id = match control.requested {
             Some((id, asked)) => {
@@ -171,7 +176,7 @@ impl Engine {
         };
         drop(control);
         checkpointer.poke();
-        Ok(id)
+        id
     }
 
     /// How the snapshot `id` ended; `None` while it has not, or when that was long ago.

@@ -103,6 +103,7 @@ fn start(directory: &Path, gate: &Arc<Gate>) -> (SocketAddr, Receiver<()>) {
     let snapshots =
         inflightkv_snapshot::Directory::create(directory.join(Disk::SNAPSHOTS)).expect("a folder");
     let options = ServerOptions {
+        prepare: None,
         listen: "127.0.0.1:0".parse().expect("an address"),
         engine: engine::Options {
             persistence: Some(Persistence::on(Disk::custom(

@@ -243,6 +243,7 @@ fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
     let limits = config.limits;
     let persistence = config.persistence.as_ref().map(persistence).transpose()?;
     Ok(ServerOptions {
+        prepare: None,
         listen: config.listen,
         engine: engine::Options {
             partitions: config.partitions,

@@ -379,9 +379,12 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::Unauthorized { .. } => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
         Fault::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN"),
         Fault::AuditBacklog => (StatusCode::SERVICE_UNAVAILABLE, "NOT_READY"),
-        Fault::Snapshot(_) | Fault::Damaged | Fault::Internal { .. } => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR")
-        }
+        Fault::Snapshot(_)
+        | Fault::LogGone { .. }
+        | Fault::TooManyStreams { .. }
+        | Fault::Role(_)
+        | Fault::Damaged
+        | Fault::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         Fault::PersistenceOff
         | Fault::Parameter { .. }
         | Fault::UnknownParameters { .. }

@@ -29,9 +29,11 @@ impl Server {
                 command.env_remove(name);
             }
         }
+        command.args(["serve", "--threads", "2"]).args(arguments);
+        if !arguments.contains(&"--listen") {
+            command.args(["--listen", ":0"]);
+        }
         let mut child = command
-            .args(["serve", "--listen", ":0", "--threads", "2"])
-            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -46,7 +48,14 @@ impl Server {
             .strip_prefix("listening on http://")
             .expect("where it listens")
             .to_owned();
-        Server { child, address }
+        let server = Server { child, address };
+        // A follower has loaded what there was by then.
+        let deadline = Instant::now() + PATIENCE;
+        while server.ask("GET", "/health/startup", "").status != 200 {
+            assert!(Instant::now() < deadline, "it does not start");
+            thread::sleep(Duration::from_millis(10));
+        }
+        server
     }
 
     fn url(&self) -> String {
@@ -66,8 +75,9 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let health = self.health();
-            let applied = health["following"]["appliedSequence"].as_u64();
-            if applied.is_some_and(|applied| applied >= sequence) {
+            let following = &health["following"];
+            let applied = following["appliedSequence"].as_u64();
+            if following["connected"] == true && applied >= Some(sequence) {
                 return;
             }
             assert!(
@@ -264,7 +274,8 @@ fn a_loaded_store_moves_between_two_processes_under_load() {
         })
         .collect();
 
-    thread::sleep(Duration::from_millis(300));
+    // Both write and read for a while, and the new one is connected.
+    new.catches_up(sequence(&old));
     let health = new.health();
     assert_eq!(health["status"], "DOWN");
     assert_eq!(health["following"]["connected"], true, "{health}");
@@ -395,7 +406,7 @@ fn a_server_that_was_handed_over_takes_writes_again_when_asked() {
 #[test]
 fn the_log_is_streamed_from_a_sequence_on_and_says_what_is_gone() {
     let directory = TempDir::new().expect("a folder");
-    let server = Server::start(&with_dir(&directory, &["--wal-segment-size", "8KiB"]));
+    let server = Server::start(&with_dir(&directory, &["--wal-segment-size", "64KiB"]));
     for n in 0..300 {
         server.ask(
             "PUT",

@@ -356,7 +356,7 @@ impl Follower {
             Engine {
                 shared: Arc::clone(shared),
             }
-            .start_threads()
+            .start_log_threads()
             .map_err(|error: RecoverError| disk(error.to_string()))?;
         }
         if shared.wal.get().is_some() {

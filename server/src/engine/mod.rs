@@ -441,14 +441,7 @@ impl Engine {
     pub fn start_threads(&self) -> Result<(), RecoverError> {
         self.shared.threads_started.store(true, Ordering::Release);
         self.start_compressor()?;
-        if let Some(log) = self.shared.wal.get() {
-            log.spawn_writer().map_err(RecoverError::Thread)?;
-            log.spawn_upkeep(|error| {
-                let reason = std::error::Error::source(error).map(tracing::field::display);
-                tracing::warn!(%error, reason, "upkeep of the log failed and is tried again; the log goes on");
-            })
-            .map_err(RecoverError::Thread)?;
-        }
+        self.start_log_threads()?;
         let shared = Arc::clone(&self.shared);
         let checkpointer = thread::Builder::new()
             .name("checkpoint".to_owned())
@@ -456,6 +449,18 @@ impl Engine {
             .map_err(RecoverError::Thread)?;
         self.shared.threads.lock().push(checkpointer);
         Ok(())
+    }
+
+    fn start_log_threads(&self) -> Result<(), RecoverError> {
+        let Some(log) = self.shared.wal.get() else {
+            return Ok(());
+        };
+        log.spawn_writer().map_err(RecoverError::Thread)?;
+        log.spawn_upkeep(|error| {
+            let reason = std::error::Error::source(error).map(tracing::field::display);
+            tracing::warn!(%error, reason, "upkeep of the log failed and is tried again; the log goes on");
+        })
+        .map_err(RecoverError::Thread)
     }
 
     /// Starts a thread a lane for background work, for a store that is embedded without event loops.

@@ -11,6 +11,7 @@ use inflightkv_snapshot::BackupDecoder;
 use serde_json::Value;
 
 use super::connection::{Connection, Request, Response, Url};
+use super::wire::Security;
 use crate::engine::{
     Engine, Follower, LoadedEntry, RoleError, Sequence, StreamReader, TakeOver, snapshot_codecs,
 };
@@ -22,11 +23,12 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How long taking over waits for the last changes.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Begins to follow the server at `url`.
-pub(crate) fn start(engine: &Engine, url: &Url) -> io::Result<()> {
+/// Begins to follow the server at `url`, with a token for it if it takes one.
+pub(crate) fn start(engine: &Engine, url: &Url, token: Option<String>) -> io::Result<()> {
     let following = Following {
         follower: engine.follow(&url.text()),
         url: url.clone(),
+        token,
         applied: None,
     };
     thread::Builder::new()
@@ -38,6 +40,7 @@ pub(crate) fn start(engine: &Engine, url: &Url) -> io::Result<()> {
 struct Following {
     follower: Follower,
     url: Url,
+    token: Option<String>,
     /// The last change that is here; `None` before anything was loaded.
     applied: Option<Sequence>,
 }
@@ -84,6 +87,15 @@ impl Following {
         }
     }
 
+    fn connection(&self, timeout: Duration) -> Connection {
+        Connection::new(
+            self.url.clone(),
+            timeout,
+            self.token.clone(),
+            Security::Plain,
+        )
+    }
+
     fn round(&mut self) -> Ended {
         if self.applied.is_none()
             && let Err(error) = self.load()
@@ -96,7 +108,7 @@ impl Following {
     /// Loads a backup in place of whatever is here.
     fn load(&mut self) -> Result<(), String> {
         self.follower.begin_load();
-        let mut connection = Connection::new(self.url.clone(), SILENCE_MAX);
+        let mut connection = self.connection(SILENCE_MAX);
         let response = get(&mut connection, "/v1/admin/backup")?;
         let mut reader = response.into_reader();
         let codecs = snapshot_codecs();
@@ -141,7 +153,7 @@ impl Following {
     /// Applies the log from where this server is, until something ends that.
     fn tail(&mut self) -> Ended {
         let from = self.applied.map_or(0, Sequence::get).saturating_add(1);
-        let mut connection = Connection::new(self.url.clone(), SILENCE_MAX);
+        let mut connection = self.connection(SILENCE_MAX);
         let response = match connection.send(Request {
             method: "GET",
             target: &format!("/v1/admin/wal?from={from}"),
@@ -213,7 +225,7 @@ impl Following {
 
     /// Asks the other server to take no more writes; its last change.
     fn ask_to_hand_over(&self) -> Result<u64, String> {
-        let mut connection = Connection::new(self.url.clone(), HAND_OVER_TIMEOUT);
+        let mut connection = self.connection(HAND_OVER_TIMEOUT);
         let response = connection
             .send(Request {
                 method: "POST",

@@ -78,8 +78,27 @@ fn prepare_following(config: &Config) -> Result<Option<Prepare>, Failure> {
     let url = Url::parse(text).map_err(|expected| {
         Failure::Usage(format!("follow: found {text:?}; expected {expected}"))
     })?;
+    if url.is_tls() {
+        return Err(Failure::Usage(format!(
+            "follow: found {text:?}; expected http://HOST:PORT, following is not encrypted"
+        )));
+    }
+    // The one variable that every client of a server reads. No message ever shows it.
+    let token = std::env::var("INFLIGHTKV_TOKEN").ok();
+    let token = token
+        .map(|token| token.trim().to_owned())
+        .filter(|token| !token.is_empty());
+    if token
+        .iter()
+        .any(|token| !token.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
+        return Err(Failure::Usage(
+            "environment variable INFLIGHTKV_TOKEN: found what is no token; expected one as `inflightkv token new` prints it"
+                .to_owned(),
+        ));
+    }
     Ok(Some(Prepare::new(move |engine| {
-        follow::start(engine, &url)
+        follow::start(engine, &url, token)
     })))
 }
 

@@ -219,7 +219,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         runtime: false,
         placeholder: "URL",
         summary: "Follow the server at this URL: load what it holds, then take every change over as it becomes durable there",
-        details: "Reads are served, writes are refused until `POST /v1/admin/promote`. The other server needs a data directory, and \
+        details: "Reads are served, writes are refused until `POST /v1/admin/promote`. A token for the other server comes from the \
+                  variable INFLIGHTKV_TOKEN. The other server needs a data directory, and \
                   this one an empty one or none.",
     },
     Setting {

@@ -439,7 +439,7 @@ fn the_log_is_streamed_from_a_sequence_on_and_says_what_is_gone() {
     .expect("a stream");
     let mut next = from;
     while next <= last {
-        let frame = stream.next().expect("sound").expect("not at its end");
+        let frame = stream.next_frame().expect("sound").expect("not at its end");
         for record in frame.records() {
             assert_eq!(record.lsn.get(), next);
             next += 1;
@@ -449,7 +449,7 @@ fn the_log_is_streamed_from_a_sequence_on_and_says_what_is_gone() {
     // It goes on with what comes.
     server.ask("PUT", "/v1/kv/new", "\"late\"");
     loop {
-        let frame = stream.next().expect("sound").expect("not at its end");
+        let frame = stream.next_frame().expect("sound").expect("not at its end");
         if let Some(record) = frame.records().next() {
             assert_eq!((record.key, record.value), ("new", &b"\"late\""[..]));
             break;

@@ -317,7 +317,7 @@ pub struct StreamReader<R> {
     records: Vec<u8>,
 }
 
-/// What [`StreamReader::next`] read.
+/// What [`StreamReader::next_frame`] read.
 #[derive(Debug)]
 pub struct StreamFrame<'a> {
     /// How far the log of the sender was durable when it sent this.
@@ -369,7 +369,7 @@ impl<R: Read> StreamReader<R> {
     ///
     /// # Errors
     /// What arrives is not what was sent, or the connection failed, also in the middle of a frame.
-    pub fn next(&mut self) -> Result<Option<StreamFrame<'_>>, StreamError> {
+    pub fn next_frame(&mut self) -> Result<Option<StreamFrame<'_>>, StreamError> {
         let mut header = [0u8; FRAME_HEADER_LEN];
         loop {
             match self.from.read(&mut header[..1]) {

@@ -30,7 +30,7 @@ fn read(bytes: &[u8]) -> Result<Vec<Change>, StreamError> {
     let mut reader = StreamReader::begin(bytes)?;
     assert_eq!(reader.header().store_id, STORE);
     let mut changes = Vec::new();
-    while let Some(frame) = reader.next()? {
+    while let Some(frame) = reader.next_frame()? {
         changes.extend(frame.records().map(Change::of));
     }
     Ok(changes)
@@ -228,7 +228,7 @@ fn a_damaged_or_cut_stream_is_noticed_wherever_that_is() {
         };
         let mut found = Vec::new();
         let noticed = loop {
-            match reader.next() {
+            match reader.next_frame() {
                 Ok(Some(frame)) => found.extend(frame.records().map(Change::of)),
                 Ok(None) => break false,
                 Err(_) => break true,

@@ -174,7 +174,7 @@ impl Following {
         // Asked to hand over: the last change there, and until when it may take to come.
         let mut target: Option<(u64, Instant)> = None;
         loop {
-            let frame = match stream.next() {
+            let frame = match stream.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return self.broken(target, "the other server ended the stream"),
                 Err(error) => return self.broken(target, &error.to_string()),
@@ -190,11 +190,7 @@ impl Following {
                 return Ended::Done;
             }
             match (target, self.follower.wish()) {
-                (None, Some(TakeOver::Now)) => {
-                    if self.take_over() {
-                        return Ended::Done;
-                    }
-                }
+                (None, Some(TakeOver::Now)) if self.take_over() => return Ended::Done,
                 (None, Some(TakeOver::InOrder)) => match self.ask_to_hand_over() {
                     Ok(last) => target = Some((last, Instant::now() + HAND_OVER_TIMEOUT)),
                     Err(reason) => self.refuse(reason),

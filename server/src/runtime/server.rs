@@ -33,7 +33,9 @@ pub struct ServerOptions {
 }
 
 /// Something to be done with a store that was opened and not recovered yet.
-pub struct Prepare(Box<dyn FnOnce(&Engine) -> io::Result<()> + Send>);
+pub struct Prepare(Box<Preparation>);
+
+type Preparation = dyn FnOnce(&Engine) -> io::Result<()> + Send;
 
 impl Prepare {
     /// Runs `prepare` once, before the store is recovered.

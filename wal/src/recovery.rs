@@ -1,5 +1,6 @@
 //! A restart: which segments there are, whether one follows the other, where the log ends, and what a bad place means.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -384,6 +385,7 @@ impl Scan {
             info.bytes = end.offset;
             outcome.seen_lsn = outcome.seen_lsn.max(end.last_lsn).max(end.survey.seen);
             plan.kept.push((info, segment.len));
+            plan.doubtful_from = end.doubtful_from;
             match self.judge(index, &end) {
                 Verdict::End => plan.ending = Ending::Clean,
                 Verdict::Cut => {
@@ -432,9 +434,21 @@ impl Scan {
             SegmentReader::new(file, header.store_id, header.number, &self.codecs).map_err(io)?;
         let mut expected = header.first_lsn;
         let mut last_lsn = header.follows;
+        // The frames that no later one says to be durable: their last records, and where they begin.
+        let mut doubtful: VecDeque<(Lsn, u64)> = VecDeque::new();
         loop {
+            let offset = reader.offset();
             match reader.next(expected).map_err(io)? {
                 Next::Frame(frame) => {
+                    let durable = frame.header.durable_lsn;
+                    while doubtful
+                        .pop_front_if(|(last, _)| *last <= durable)
+                        .is_some()
+                    {}
+                    // What was rewritten was synced before it took the place of the old file.
+                    if header.codec == 0 {
+                        doubtful.push_back((frame.header.last_lsn(), offset));
+                    }
                     for (_, record) in frame.records() {
                         last_lsn = record.lsn;
                         if record.lsn <= above {
@@ -451,6 +465,7 @@ impl Scan {
                 Next::End => {
                     return Ok(End {
                         offset: reader.offset(),
+                        doubtful_from: doubtful.front().map(|(_, offset)| *offset),
                         last_lsn,
                         expected,
                         fault: None,
@@ -470,6 +485,7 @@ impl Scan {
                 Next::Bad(fault) => {
                     return Ok(End {
                         offset: reader.offset(),
+                        doubtful_from: doubtful.front().map(|(_, offset)| *offset),
                         last_lsn,
                         expected,
                         fault: Some(fault),
@@ -574,6 +590,8 @@ impl Scan {
 /// Where and how a segment ends.
 struct End {
     offset: u64,
+    /// The first frame of which nothing proves that it reached the disk.
+    doubtful_from: Option<u64>,
     last_lsn: Lsn,
     expected: Lsn,
     fault: Option<Fault>,

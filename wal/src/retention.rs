@@ -124,11 +124,12 @@ impl Catalogue {
         lock(&self.listed).retired_to
     }
 
-    /// Removes the active segment `number`, which has no records, unless it is the only one. False if it stays.
+    /// Removes the active segment `number`, which has no records, unless it may be the only one. False if it stays.
     pub(crate) fn remove_active(&self, storage: &dyn Storage, number: u64) -> io::Result<bool> {
         // Not while the others are being retired: a log that was there must not look as if there never was one.
         let _alone = lock(&self.changing);
-        if lock(&self.listed).sealed.is_empty() {
+        // The oldest may be gone already, when its removal failed half-way: it does not count.
+        if lock(&self.listed).sealed.len() < 2 {
             return Ok(false);
         }
         storage.remove(&names::segment(number))?;

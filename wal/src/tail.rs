@@ -28,6 +28,8 @@ pub(crate) struct TailPlan {
     /// Segments that are kept, with the length of their files; the last one ends where its info says.
     pub(crate) kept: Vec<(SegmentInfo, u64)>,
     pub(crate) ending: Ending,
+    /// The first frame of the last of them of which nothing proves that it reached the disk.
+    pub(crate) doubtful_from: Option<u64>,
     /// Segments that must not be read again, oldest first.
     pub(crate) beyond: Vec<u64>,
     /// A last segment that never got its header.
@@ -73,13 +75,15 @@ impl TailPlan {
         while let Some((info, _)) = self.kept.last().copied() {
             // The only one stays even without records: a log that was there must not look as if there never was one.
             if info.last_lsn > info.follows || self.kept.len() == 1 {
-                end_at(storage, &info)?;
+                end_at(storage, &info, self.doubtful_from)?;
                 next_segment = Some(info.number + 1);
                 break;
             }
             remove(storage, info.number)?;
             next_segment = Some(info.number);
             self.kept.pop();
+            // The one before was complete and durable before this one was begun.
+            self.doubtful_from = None;
         }
         outcome.next_segment = next_segment.or(self.first_number).unwrap_or(1);
         outcome.segments = self.kept.into_iter().map(|(info, _)| info).collect();
@@ -108,12 +112,28 @@ fn remove(storage: &dyn Storage, number: u64) -> Result<(), RecoveryError> {
 
 /// Cuts the file and syncs it, also when there is nothing to cut: what a killed process wrote may be in the page cache
 /// only, and from now on it counts as durable. The directory too, for the same reason.
-fn end_at(storage: &dyn Storage, info: &SegmentInfo) -> Result<(), RecoveryError> {
+///
+/// What nothing proves to have reached the disk is written once more: after a sync that failed, the system may take for
+/// written what it only has in memory (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020), and a
+/// sync alone would leave it there. The bytes are the same, so a crash in between changes nothing.
+fn end_at(
+    storage: &dyn Storage,
+    info: &SegmentInfo,
+    doubtful_from: Option<u64>,
+) -> Result<(), RecoveryError> {
     let file = names::segment(info.number);
     let end = || {
         let mut opened = storage.open(&file)?;
         if opened.len()? != info.bytes {
             opened.set_len(info.bytes)?;
+        }
+        let mut buf = Vec::new();
+        let mut offset = doubtful_from.unwrap_or(info.bytes);
+        while offset < info.bytes {
+            buf.resize(COPY_BYTES.min((info.bytes - offset) as usize), 0);
+            opened.read_at(offset, &mut buf)?;
+            opened.write_at(offset, &[IoSlice::new(&buf)])?;
+            offset += buf.len() as u64;
         }
         opened.sync_data()?;
         storage.sync_dir()

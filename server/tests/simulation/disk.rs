@@ -185,8 +185,12 @@ impl Inode {
     }
 
     /// The memory that held what the disk never got is used for something else.
-    fn evict_dropped(&mut self) {
+    fn evict_dropped(&mut self, rng: &mut Rng) {
         for sector in std::mem::take(&mut self.dropped) {
+            if rng.bool() {
+                self.dropped.insert(sector);
+                continue;
+            }
             let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.seen.len());
             for at in range {
                 self.seen[at] = self.durable.get(at).copied().unwrap_or(0);
@@ -456,8 +460,9 @@ impl Disk {
     /// The process is killed: everything it handed over is still seen, and still not synced.
     pub(crate) fn kill(&self) {
         let mut state = self.lock();
+        let mut rng = state.rng.fork();
         for inode in &mut state.inodes {
-            inode.evict_dropped();
+            inode.evict_dropped(&mut rng);
         }
         state.restart();
     }

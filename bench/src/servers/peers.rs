@@ -26,7 +26,7 @@ impl Launcher<'_> {
                 "-m",
                 "4096",
                 "-c",
-                "21000",
+                "12000",
                 "-t",
                 &self.threads().to_string(),
             ]);

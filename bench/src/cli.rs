@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Suite(Suite),
     /// Compare InFlightKv with the bare server and redis-server, in interleaved rounds
     Compare(Compare),
+    /// Replay recorded traces against every eviction policy, and other caches beside
+    Traces(crate::traces::Traces),
 }
 
 #[derive(Debug, Args)]

@@ -30,6 +30,7 @@ mod queues;
 mod report;
 mod servers;
 mod suite;
+mod traces;
 mod usage;
 mod workload;
 
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         // Without a handler of its own, so that a signal ends it at once.
         Command::Bare(options) => bare::run(&options),
         Command::Queues(options) => queues::run(&options),
+        Command::Traces(options) => traces::run(&options),
         Command::Load(options) => interrupt::install().and_then(|()| load::command::run(&options)),
         Command::Counter(options) => interrupt::install().and_then(|()| counter::command(&options)),
         Command::Suite(options) => interrupt::install().and_then(|()| suite::run(&options)),

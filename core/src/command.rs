@@ -96,6 +96,8 @@ pub struct Patch<'a> {
     pub document: &'a [u8],
     /// What becomes of the expiry.
     pub expiry: PatchExpiry,
+    /// Whether the key is exempt from eviction from now on; `None` leaves that as it is.
+    pub pin: Option<bool>,
     /// Bounds on the result, and on what is computed while the partition is locked.
     pub limits: PatchLimits,
     /// The result, computed beforehand.

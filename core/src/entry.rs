@@ -3,7 +3,8 @@
 //! ```text
 //! off size field
 //!   0    1 flags      bit 0: an expiry is kept, bit 1: a media type is kept (else the value is JSON),
-//!                     bit 3: the value is coded, bit 4: coding it was found not to pay, bits 5-6: heat
+//!                     bit 2: pinned, bit 3: the value is coded, bit 4: coding it was found not to pay, bits 5-6: heat,
+//!                     bit 7: a draft that keeps the pin that is there
 //!   1    7 sequence
 //!   8    6 version
 //!  14    2 key length
@@ -77,6 +78,8 @@ pub enum Sameness {
     /// Length and checksum are the same and one of them is coded: whoever can decode it has to compare.
     Unknown,
 }
+const PINNED: u8 = 4;
+const KEEPS_PIN: u8 = 128;
 
 /// What is known of an entry before its partition is locked.
 #[derive(Clone, Debug)]
@@ -196,7 +199,7 @@ impl Entry {
             } else {
                 0
             };
-        bytes.push(flags);
+        bytes.push(flags | KEEPS_PIN);
         bytes.extend_from_slice(&[0; KEY_LEN - SEQUENCE]);
         bytes.extend_from_slice(&key_len.to_le_bytes());
         bytes.extend_from_slice(&crc.to_le_bytes());
@@ -265,6 +268,25 @@ impl Entry {
             return None;
         }
         Some(self.little_endian::<8>(HEAD)).filter(|expiry| *expiry != 0)
+    }
+
+    /// Whether the entry is exempt from eviction.
+    pub fn is_pinned(&self) -> bool {
+        self.flag(PINNED)
+    }
+
+    /// Says of a draft whether it is exempt from eviction; without this it is if what it replaces is.
+    pub fn set_pinned(&mut self, pinned: bool) {
+        let flags = &mut self.head_mut()[FLAGS];
+        *flags &= !(PINNED | KEEPS_PIN);
+        *flags |= if pinned { PINNED } else { 0 };
+    }
+
+    /// Decides what a draft left open.
+    pub(crate) fn settle_pin(&mut self, before: Option<&Self>) {
+        if self.flag(KEEPS_PIN) {
+            self.set_pinned(before.is_some_and(Self::is_pinned));
+        }
     }
 
     /// Whether the entry is invisible at `now`.
@@ -533,6 +555,8 @@ mod tests {
                         let mut entry = drafted(key, &value, media_type, expires_at, reserve);
                         entry.set_sequence(Sequence::MAX);
                         entry.set_version(VERSION_MAX);
+                        entry.set_pinned(reserve);
+                        assert_eq!(entry.is_pinned(), reserve);
                         assert_eq!(entry.key(), key);
                         assert_eq!(entry.stored(), value);
                         assert_eq!(entry.coding(), None);

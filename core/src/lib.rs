@@ -50,7 +50,7 @@ pub use merge::{PatchError, PatchKind, PatchLimits};
 pub use mutation::{Applied, Cause, LoadedEntry, Logged, Mutation, Reclaimed};
 pub use numbers::{Sequence, Slot, VERSION_MAX, Version};
 pub use outcome::{Current, Decision, FailedCondition, Outcome};
-pub use partition::{Partition, PartitionStats};
+pub use partition::{Partition, PartitionStats, Tombstones};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

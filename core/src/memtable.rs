@@ -134,6 +134,11 @@ impl<S: BuildHasher> Memtable<S> {
             .filter(|entry| !entry.is_vacant())
     }
 
+    pub(crate) fn hash_at(&self, slot: Slot) -> Option<u64> {
+        self.entry(slot)
+            .map(|entry| self.hasher.hash_one(entry.key_bytes()))
+    }
+
     /// Adds an entry whose key is not there.
     pub(crate) fn insert(&mut self, hash: u64, entry: Entry) -> Slot {
         self.bytes += entry.footprint();

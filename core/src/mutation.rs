@@ -22,6 +22,13 @@ pub struct Mutation {
     pub(crate) change: Change,
 }
 
+impl Mutation {
+    /// The key's hash in the partition's table; 0 for an eviction, which needs none.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Change {
     Put(Entry),
@@ -47,6 +54,8 @@ pub struct Logged<'a> {
     pub version: Version,
     /// When the key expires, in milliseconds since the Unix epoch.
     pub expires_at: Option<u64>,
+    /// Whether the key is exempt from eviction.
+    pub pinned: bool,
 }
 
 /// What applying a mutation did.
@@ -86,4 +95,6 @@ pub struct LoadedEntry<'a> {
     pub sequence: Sequence,
     /// When it expires, in milliseconds since the Unix epoch.
     pub expires_at: Option<u64>,
+    /// Whether it is exempt from eviction.
+    pub pinned: bool,
 }

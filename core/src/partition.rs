@@ -32,6 +32,12 @@ pub struct Partition<S> {
     forgotten: Sequence,
 }
 
+/// Removals that are no longer needed; of use only to be dropped.
+#[derive(Debug)]
+pub struct Tombstones(
+    #[expect(dead_code, reason = "held to be released later")] VecDeque<Tombstone>,
+);
+
 /// What a partition holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionStats {
@@ -47,6 +53,13 @@ pub struct PartitionStats {
     pub frozen_bytes: usize,
     /// Bytes of tombstones.
     pub tombstone_bytes: usize,
+}
+
+impl PartitionStats {
+    /// All bytes but those that a snapshot in progress keeps alive: what removing entries can make less.
+    pub fn bytes(&self) -> usize {
+        self.entry_bytes + self.table_bytes + self.tombstone_bytes
+    }
 }
 
 impl<S: BuildHasher> Partition<S> {
@@ -70,6 +83,23 @@ impl<S: BuildHasher> Partition<S> {
         self.table
             .entry(slot)
             .filter(|entry| !entry.is_expired(now))
+    }
+
+    /// Where `key` is, unless it has expired.
+    pub fn find(&self, key: &str, hash: u64, now: u64) -> Option<(Slot, &Entry)> {
+        let slot = self.table.find(hash, key.as_bytes())?;
+        let entry = self.table.entry(slot)?;
+        (!entry.is_expired(now)).then_some((slot, entry))
+    }
+
+    /// The entry in `slot`, expired or not.
+    pub fn entry_at(&self, slot: Slot) -> Option<&Entry> {
+        self.table.entry(slot)
+    }
+
+    /// The hash by which the entry in `slot` is found.
+    pub fn hash_at(&self, slot: Slot) -> Option<u64> {
+        self.table.hash_at(slot)
     }
 
     /// The last change whose key is gone: the last removal, or the change that gave a key its expiry if that was
@@ -143,6 +173,7 @@ impl<S: BuildHasher> Partition<S> {
                 crc: entry.crc(),
                 version: entry.version(),
                 expires_at: entry.expires_at(),
+                pinned: entry.is_pinned(),
             },
             Change::Delete(cause) => {
                 let entry = mutation
@@ -158,6 +189,7 @@ impl<S: BuildHasher> Partition<S> {
                     crc: 0,
                     version: entry.version(),
                     expires_at: None,
+                    pinned: false,
                 }
             }
         }
@@ -228,6 +260,7 @@ impl<S: BuildHasher> Partition<S> {
             version,
             sequence,
             expires_at,
+            pinned,
         } = *loaded;
         let slot = self.table.find(hash, key.as_bytes());
         if slot
@@ -248,6 +281,7 @@ impl<S: BuildHasher> Partition<S> {
         let mut entry = Entry::draft(&draft).ok()?;
         entry.set_sequence(sequence);
         entry.set_version(version);
+        entry.set_pinned(pinned);
         Some(self.put(hash, slot, entry))
     }
 
@@ -448,6 +482,14 @@ impl<S: BuildHasher> Partition<S> {
         }
     }
 
+    /// Stops remembering removals, and hands out those there are, to be released outside the lock. Not while frozen.
+    pub fn take_tombstones(&mut self) -> Tombstones {
+        debug_assert!(self.frozen.is_none(), "a walk counts on the tombstones");
+        self.keeps_tombstones = false;
+        self.tombstone_bytes = 0;
+        Tombstones(std::mem::take(&mut self.tombstones))
+    }
+
     /// Forgets the removals up to `sequence`: a snapshot that stands has them. Not while frozen.
     pub fn forget_tombstones(&mut self, sequence: Sequence) {
         debug_assert!(self.frozen.is_none(), "a walk counts on the tombstones");
@@ -617,6 +659,7 @@ impl Decider<'_> {
     }
 
     fn put(self, mut draft: Entry, expiry: PutExpiry, compared: Option<Compared>) -> Decision {
+        draft.settle_pin(self.entry);
         if expiry == PutExpiry::Keep {
             draft.set_expiry(self.entry.and_then(Entry::expires_at));
         }
@@ -625,7 +668,11 @@ impl Decider<'_> {
             return self.change(Outcome::Created { version: 0 }, Change::Put(draft));
         };
         let same = match (entry.same_value(&draft), compared) {
-            _ if entry.expires_at() != draft.expires_at() => false,
+            _ if entry.expires_at() != draft.expires_at()
+                || entry.is_pinned() != draft.is_pinned() =>
+            {
+                false
+            }
             (Sameness::Unknown, Some(compared)) if compared.base == entry.sequence() => {
                 compared.same
             }
@@ -654,6 +701,7 @@ impl Decider<'_> {
             kind,
             document,
             expiry,
+            pin,
             limits,
             prepared,
         } = patch;
@@ -711,7 +759,10 @@ impl Decider<'_> {
             reserve_expiry: false,
         };
         match Entry::draft(&draft) {
-            Ok(draft) => {
+            Ok(mut draft) => {
+                if let Some(pinned) = pin {
+                    draft.set_pinned(pinned);
+                }
                 let mut decision = self.put(draft, PutExpiry::Set, None);
                 decision.spent = decision.spent.or(stale);
                 decision

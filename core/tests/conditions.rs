@@ -369,6 +369,7 @@ fn what_a_write_does_to_the_expiry() {
             kind: PatchKind::Merge,
             document,
             expiry,
+            pin: None,
             limits: WIDE,
             prepared: None,
         })
@@ -482,6 +483,7 @@ fn a_prepared_patch_is_used_only_while_its_base_is_there() {
             kind,
             document,
             expiry,
+            pin: None,
             limits,
             prepared,
         });
@@ -537,6 +539,7 @@ fn a_patch_that_cannot_be_applied_changes_nothing() {
             kind,
             document,
             expiry,
+            pin: None,
             limits,
             prepared: None,
         });
@@ -560,6 +563,7 @@ fn the_largest_version_stays() {
         version: VERSION_MAX - 1,
         sequence: sequence(1),
         expires_at: None,
+        pinned: false,
     };
     table.load(hash("k"), &loaded);
     for (number, value) in [(2, b"2"), (3, b"3")] {

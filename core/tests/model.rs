@@ -262,6 +262,7 @@ impl History {
                 kind,
                 document,
                 expiry,
+                pin: None,
                 limits: LIMITS,
                 prepared,
             })

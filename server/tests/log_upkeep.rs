@@ -56,6 +56,7 @@ impl Store {
             },
             durability: Durability::Default,
             returning: false,
+            pin: None,
         };
         self.engine.lane(0).write(write).expect("it is taken");
     }

@@ -14,6 +14,8 @@ pub struct EntryRef<'a> {
     pub version: u64,
     /// In milliseconds since the epoch; never `Some(0)`.
     pub expires_at: Option<u64>,
+    /// The key is exempt from eviction.
+    pub pinned: bool,
     /// The crc32 (IEEE) of the value, computed when the value entered the store.
     pub value_crc: u32,
     /// A delete since the parent's cut.
@@ -34,6 +36,7 @@ impl<'a> EntryRef<'a> {
             sequence,
             version: 0,
             expires_at: None,
+            pinned: false,
             value_crc: 0,
             tombstone: true,
             media_type: None,
@@ -51,7 +54,10 @@ impl<'a> EntryRef<'a> {
 
     /// Whether there is nothing but key, sequence and version.
     pub(crate) fn is_bare(&self) -> bool {
-        self.value.is_empty() && self.media_type.is_none() && self.expires_at.is_none()
+        self.value.is_empty()
+            && self.media_type.is_none()
+            && self.expires_at.is_none()
+            && !self.pinned
     }
 
     fn check(&self, value_bytes_max: usize) -> Result<(), EntryError> {

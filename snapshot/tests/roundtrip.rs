@@ -310,6 +310,7 @@ fn what_a_reader_would_refuse_is_not_written() {
         sequence: 15,
         version: 0,
         expires_at: None,
+        pinned: false,
         value_crc: crc32fast::hash(value),
         tombstone: false,
         media_type: None,

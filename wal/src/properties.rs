@@ -55,6 +55,7 @@ impl Sample {
             lsn: Lsn::new(lsn),
             version: self.version,
             expires_at: self.expires_at,
+            pinned: !self.delete && self.version % 2 == 1,
             value_crc: crc32fast::hash(&self.value),
             op: if self.delete { Op::Delete } else { Op::Put },
             cause: if self.evicted {

@@ -241,6 +241,13 @@ impl Wal {
         Ok(())
     }
 
+    /// About how many bytes were handed over and are not written yet. One load.
+    #[inline]
+    #[must_use]
+    pub fn queued_about(&self) -> u64 {
+        self.shared.lanes.queued_about()
+    }
+
     /// The largest number that is on stable storage, with all before it.
     #[inline]
     #[must_use]

@@ -83,6 +83,7 @@ pub(crate) fn replay<'a>(table: &mut Table, records: impl IntoIterator<Item = &'
                 version,
                 sequence,
                 expires_at,
+                pinned: false,
             };
             table.load(hash(key), &loaded);
         }

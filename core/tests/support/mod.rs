@@ -97,6 +97,7 @@ pub(crate) fn patch(kind: PatchKind, document: &[u8]) -> Operation<'_> {
         kind,
         document,
         expiry,
+        pin: None,
         limits: WIDE,
         prepared: None,
     })

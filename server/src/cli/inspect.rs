@@ -32,6 +32,9 @@ struct Line<'a> {
     /// Milliseconds since the epoch, of a record of the log.
     #[serde(skip_serializing_if = "Option::is_none")]
     written_at_ms: Option<u64>,
+    /// Exempt from eviction.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pinned: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -241,6 +244,7 @@ fn of_record<'a>(record: &Record<'a>) -> Line<'a> {
         version: Some(record.version),
         expires_at: record.expires_at,
         written_at_ms: Some(record.written_at_ms),
+        pinned: record.pinned,
         cause: (record.cause == Cause::Evicted).then_some("evicted"),
         media_type: record.media_type,
         value,
@@ -261,6 +265,7 @@ fn of_entry<'a>(entry: &EntryRef<'a>) -> Line<'a> {
         version: (!entry.tombstone).then_some(entry.version),
         expires_at: entry.expires_at,
         written_at_ms: None,
+        pinned: entry.pinned,
         cause: None,
         media_type: entry.media_type,
         value,

@@ -15,6 +15,8 @@ pub struct BatchOperation {
     pub kind: BatchKind,
     /// What must hold for it.
     pub conditions: OwnedConditions,
+    /// Whether a key that is written is exempt from eviction from now on; `None` leaves that as it is.
+    pub pin: Option<bool>,
 }
 
 /// What one operation of a batch does.
@@ -60,6 +62,22 @@ pub enum OwnedEtagCondition {
     Any,
     /// One of these.
     OneOf(Vec<Sequence>),
+}
+
+impl BatchOperation {
+    /// About how many bytes it may add.
+    pub fn len(&self) -> usize {
+        match &self.kind {
+            BatchKind::Put { value, .. } => value.bytes.len(),
+            BatchKind::Patch { patch, .. } => patch.len(),
+            BatchKind::Get | BatchKind::Delete => 0,
+        }
+    }
+
+    /// Whether it adds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl OwnedConditions {
@@ -141,6 +159,7 @@ impl Lane {
             key,
             kind,
             conditions,
+            pin,
         } = operation;
         let change = match kind {
             BatchKind::Get => {
@@ -158,7 +177,7 @@ impl Lane {
             BatchKind::Patch { kind, patch, ttl } => Change::Patch { kind, patch, ttl },
             BatchKind::Delete => Change::Delete,
         };
-        match self.write_admitted(&key, conditions.borrowed(), change, false) {
+        match self.write_admitted(&key, conditions.borrowed(), change, false, pin) {
             Ok((outcome, shown)) => (BatchResult::Wrote(outcome), shown),
             Err(error) => (BatchResult::Failed(error), Sequence::ZERO),
         }

@@ -59,6 +59,11 @@ impl ManualClock {
         Self(AtomicU64::new(now))
     }
 
+    /// Sets the clock, also back.
+    pub fn set(&self, now: u64) {
+        self.0.store(now, Ordering::Relaxed);
+    }
+
     /// Moves the clock on by `ms` milliseconds.
     pub fn advance(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::Relaxed);

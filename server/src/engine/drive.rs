@@ -3,6 +3,7 @@
 //! For deterministic simulations, and for embedders who schedule everything themselves. A store is either driven or
 //! has its threads started, not both.
 
+use super::memory::Watch;
 use super::{Engine, HomeTurn, RecoverError, STOPPING, checkpoint};
 use inflightkv_wal::{Rest, ShutdownError, Upkeep, UpkeepError, Writer};
 use std::sync::atomic::Ordering;
@@ -61,6 +62,12 @@ impl Driver {
     /// more.
     pub fn turn_home(&self, lane: usize) -> bool {
         self.engine.lane(lane).home_turn_for(Duration::ZERO) == HomeTurn::More
+    }
+
+    /// One look of the memory's monitor; true when it has something evicted.
+    pub fn watch_memory(&self) -> bool {
+        let shared = &self.engine.shared;
+        matches!(shared.meter.turn(shared), Watch::Again(_))
     }
 
     /// One step of the checkpointer; true when another would find work at once.

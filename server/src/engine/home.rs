@@ -5,17 +5,18 @@
 //! do is never woken.
 
 use super::checkpoint::Walker;
+use super::evict::Adoption;
 use super::partitions::NEVER;
 use super::{Lane, Shared};
 use inflightkv_core::{Entry, Slot};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 /// The longest a turn works before it lets requests through.
-const SLICE: Duration = Duration::from_micros(200);
+pub(super) const SLICE: Duration = Duration::from_micros(200);
 /// Timers handled under one hold of a partition's lock.
 const EXPIRE_BATCH: usize = 64;
 /// Timers that fall due within this many milliseconds of each other share a wake-up.
@@ -33,7 +34,8 @@ pub enum HomeTurn {
     },
 }
 
-/// One lane's background state.
+/// One lane's background state. Lanes count on their own, so each has its cache lines to itself.
+#[repr(align(128))]
 pub(crate) struct Home {
     waker: Mutex<Option<Waker>>,
     signalled: AtomicBool,
@@ -41,6 +43,16 @@ pub(crate) struct Home {
     planned: AtomicU64,
     /// Held by the driver alone.
     pub(crate) walker: Mutex<Option<Walker>>,
+    /// Held by the driver alone.
+    adoption: Mutex<Adoption>,
+    /// Which of the lane's partitions is the first to expire keys of in the next turn.
+    expire_from: AtomicUsize,
+    /// Bytes to evict.
+    owed: AtomicU64,
+    /// Nothing was left to evict when it was last tried.
+    poor: AtomicBool,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 impl Home {
@@ -50,7 +62,55 @@ impl Home {
             signalled: AtomicBool::new(false),
             planned: AtomicU64::new(0),
             walker: Mutex::new(None),
+            adoption: Mutex::default(),
+            expire_from: AtomicUsize::new(0),
+            owed: AtomicU64::new(0),
+            poor: AtomicBool::new(false),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
         }
+    }
+
+    /// A read found something, or did not.
+    pub(crate) fn count_read(&self, found: bool) {
+        let counter = if found { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Reads that found something, and those that did not.
+    pub(crate) fn reads(&self) -> (u64, u64) {
+        (
+            self.hits.load(Ordering::Relaxed),
+            self.misses.load(Ordering::Relaxed),
+        )
+    }
+
+    /// Has the lane evict so many bytes, in place of what it was told before; false when it had nothing left when it last
+    /// tried, and that is tried again only when it was not asked in a row.
+    pub(crate) fn owe(&self, bytes: u64) -> bool {
+        self.owed.store(bytes, Ordering::SeqCst);
+        let able = !self.poor.swap(false, Ordering::SeqCst);
+        if bytes > 0 && able {
+            self.signal();
+        }
+        able && bytes > 0
+    }
+
+    pub(crate) fn owes(&self) -> u64 {
+        self.owed.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn pay(&self, bytes: u64) {
+        let _ = self
+            .owed
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |owed| {
+                Some(owed.saturating_sub(bytes))
+            });
+    }
+
+    pub(crate) fn cannot_pay(&self) {
+        self.owed.store(0, Ordering::SeqCst);
+        self.poor.store(true, Ordering::SeqCst);
     }
 
     /// Wakes the driver: there is work.
@@ -86,6 +146,11 @@ impl Lane {
         let started = Instant::now();
         let now = self.now();
         if self.expire_due(now, started, slice) {
+            return HomeTurn::More;
+        }
+        let over = || started.elapsed() >= slice;
+        if self.evict_owed(now, started, slice) || self.adopt(&mut home.adoption.lock(), now, over)
+        {
             return HomeTurn::More;
         }
         if shared
@@ -141,38 +206,61 @@ impl Lane {
             .unwrap_or(NEVER)
     }
 
-    /// Reclaims what has expired; true when the slice ended before the work did.
+    /// Reclaims what has expired; true when the slice ended before the work did. Partitions take turns, so that a storm in
+    /// one does not hold up the others.
     fn expire_due(&self, now: u64, started: Instant, slice: Duration) -> bool {
         let partitions = &self.shared.partitions;
+        let homed = partitions.homed_at(self.index);
+        let first = &self.shared.homes[self.index].expire_from;
         // Released outside the locks, and reused from partition to partition.
         let mut spent: Vec<Entry> = Vec::new();
-        for partition in partitions.homed_at(self.index) {
-            while partitions.next_due(partition) <= now {
-                let (mut expired, mut lag) = (0, 0);
-                let more = partitions.with(partition, |table| {
-                    let (store, wheel) = (&mut table.partition, &mut table.wheel);
-                    let more = wheel.expire(now, EXPIRE_BATCH, |slot| {
-                        if let Some(reclaimed) = store.expire(Slot::new(slot), now) {
-                            expired += 1;
-                            lag = lag.max(now.saturating_sub(reclaimed.expired_at));
-                            spent.extend(reclaimed.spent);
-                        }
-                    });
-                    partitions.publish_due(partition, table);
-                    more
-                });
-                spent.clear();
-                let counters = &self.shared.counters;
-                counters.expired.fetch_add(expired, Ordering::Relaxed);
-                counters.expiry_lag_max_ms.fetch_max(lag, Ordering::Relaxed);
+        loop {
+            let mut more = false;
+            let begin = first.load(Ordering::Relaxed);
+            for step in 0..homed.len() {
+                let turn = (begin + step) % homed.len();
+                let partition = homed.start + turn;
+                let due = partitions.next_due(partition);
+                if due > now || due == NEVER {
+                    continue;
+                }
+                more |= self.expire_batch(partition, now, &mut spent);
                 if started.elapsed() >= slice {
+                    first.store((turn + 1) % homed.len(), Ordering::Relaxed);
                     return true;
                 }
-                if !more {
-                    break;
-                }
+            }
+            if !more {
+                return false;
             }
         }
-        false
+    }
+
+    /// Reclaims some of what has expired in `partition`; true when more has.
+    fn expire_batch(&self, partition: usize, now: u64, spent: &mut Vec<Entry>) -> bool {
+        let partitions = &self.shared.partitions;
+        let counters = &self.shared.counters;
+        let mut expired = 0;
+        let more = partitions.with(partition, |table| {
+            let (store, wheel) = (&mut table.partition, &mut table.wheel);
+            let ranking = &mut table.ranking;
+            let more = wheel.expire(now, EXPIRE_BATCH, |slot| {
+                let slot = Slot::new(slot);
+                if let Some(reclaimed) = store.expire(slot, now) {
+                    expired += 1;
+                    counters
+                        .expiry_lag
+                        .count(now.saturating_sub(reclaimed.expired_at));
+                    spent.extend(reclaimed.spent);
+                    ranking.left(slot);
+                }
+            });
+            partitions.publish_due(partition, table);
+            self.shared.meter.account(table, false);
+            more
+        });
+        counters.expired.fetch_add(expired, Ordering::Relaxed);
+        spent.clear();
+        more
     }
 }

@@ -6,7 +6,8 @@
 //! driver does in slices ([`Lane::home_turn`]).
 //!
 //! Threads of the engine, started by [`Engine::start_threads`]: with persistence the log's writer and its upkeep, with
-//! compression the compressor, and always the checkpointer. A store without threads can be driven by hand ([`drive`]).
+//! compression the compressor, and always the monitor of memory and the checkpointer. A store without threads can be
+//! driven by hand ([`drive`]).
 
 mod adapters;
 mod batch;
@@ -15,8 +16,11 @@ mod clock;
 mod coded;
 mod compress;
 pub mod drive;
+mod evict;
 mod follow;
 mod home;
+mod lag;
+mod memory;
 mod options;
 mod partitions;
 mod read;
@@ -33,6 +37,7 @@ pub use checkpoint::{Backup, CheckpointError, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compress::{Compression, CompressionMode, LiveDictionary};
 pub use follow::{Follower, Following, RoleError, TakeOver};
+pub use evict::{EvictState, Eviction, Room};
 pub use home::HomeTurn;
 pub use inflightkv_core::LoadedEntry;
 pub use inflightkv_core::{
@@ -42,12 +47,13 @@ pub use inflightkv_core::{
 pub use inflightkv_eviction::PolicyKind;
 pub use inflightkv_validation::{RuleFileError, RuleHits, Rules, Violation};
 pub use inflightkv_wal::{Record, RecoveryMode, StreamReader, SyncMode, Tail, TailError, TailStep};
+pub use lag::{LAG_BOUNDS_MS, Lags};
 pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence, WalCompression};
 pub use read::{Document, ReadError, Row, Scan, ScanError};
 pub use recover::{Progress, RecoverError, RecoveryReport};
 pub use stats::{
-    CompressionStats, DiskListing, PartitionReport, SegmentListing, SnapshotListing, Stats,
-    WalStats,
+    CompressionStats, DiskListing, EvictedStats, MemoryStats, PartitionReport, SegmentListing,
+    SnapshotListing, Stats, WalStats,
 };
 pub use write::{Change, Durability, Outcome, PatchTtl, PutTtl, Stored, Value, Write, WriteError};
 
@@ -55,13 +61,14 @@ use checkpoint::Checkpointer;
 use compress::Compressor;
 use home::Home;
 use inflightkv_wal::{self as wal, Wal};
+use memory::Meter;
 use parking_lot::Mutex;
 use partitions::Partitions;
 use recover::Recovery;
 use rules::RuleBook;
 use sequencer::Sequencer;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 use std::thread;
@@ -165,7 +172,13 @@ const STOPPING: u8 = 3;
 pub(crate) struct Shared {
     options: Options,
     partitions: Partitions,
-    memory: Mutex<Memory>,
+    meter: Meter,
+    /// Counts changes of the eviction policy.
+    policy_generation: AtomicU64,
+    /// Bytes of request bodies that are not complete yet.
+    bodies: AtomicI64,
+    /// Where random choices begin; another in every process.
+    seed: u64,
     sequencer: Sequencer,
     phase: AtomicU8,
     failure: Mutex<String>,
@@ -193,7 +206,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct Counters {
     expired: AtomicU64,
-    expiry_lag_max_ms: AtomicU64,
+    expiry_lag: lag::Histogram,
     patch_retries: AtomicU64,
     damaged: AtomicU64,
 }
@@ -224,6 +237,9 @@ impl Shared {
         let _ =
             self.phase
                 .compare_exchange(RECOVERING, SERVING, Ordering::AcqRel, Ordering::Acquire);
+        // What was loaded is more than the policy knows of, and may be more than is allowed.
+        self.adopt_policy();
+        self.meter.ask();
     }
 
     /// Goes on with `first` as the number of the next change.
@@ -333,7 +349,10 @@ impl Engine {
         options.check()?;
         let shared = Shared {
             partitions: Partitions::new(options.partitions, options.lanes),
-            memory: Mutex::new(options.memory),
+            meter: Meter::new(options.memory, options.partitions),
+            policy_generation: AtomicU64::new(1),
+            bodies: AtomicI64::new(0),
+            seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
             sequencer: Sequencer::default(),
             phase: AtomicU8::new(RECOVERING),
             failure: Mutex::default(),
@@ -385,16 +404,6 @@ impl Engine {
         &self.shared.options
     }
 
-    /// The bound on the data's memory.
-    pub fn memory(&self) -> Memory {
-        *self.shared.memory.lock()
-    }
-
-    /// Changes the bound on the data's memory.
-    pub fn set_memory(&self, memory: Memory) {
-        *self.shared.memory.lock() = memory;
-    }
-
     /// Verifies a value's checksum whenever it is read from memory, or does not.
     pub fn set_verify_reads(&self, verify: bool) {
         self.shared.verify_reads.store(verify, Ordering::Relaxed);
@@ -433,8 +442,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts the store's threads: the checkpointer, the writer and the upkeep of a durable store's log, and the compressor
-    /// if values are compressed.
+    /// Starts the store's threads: the monitor of its memory, the checkpointer, the writer and the upkeep of a durable
+    /// store's log, and the compressor if values are compressed.
     ///
     /// # Errors
     /// The system has no more threads.
@@ -442,6 +451,12 @@ impl Engine {
         self.shared.threads_started.store(true, Ordering::Release);
         self.start_compressor()?;
         self.start_log_threads()?;
+        let shared = Arc::clone(&self.shared);
+        let monitor = thread::Builder::new()
+            .name("memory".to_owned())
+            .spawn(move || Meter::run(&shared))
+            .map_err(RecoverError::Thread)?;
+        self.shared.threads.lock().push(monitor);
         let shared = Arc::clone(&self.shared);
         let checkpointer = thread::Builder::new()
             .name("checkpoint".to_owned())
@@ -492,6 +507,7 @@ impl Engine {
         shared.phase.store(STOPPING, Ordering::Release);
         shared.checkpointer.stop();
         shared.compressor.stop();
+        shared.meter.stop();
         for home in &shared.homes {
             home.signal();
         }

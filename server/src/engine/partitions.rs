@@ -4,6 +4,7 @@
 //! call, or the allocation or release of a body, and a thread holds one at a time. Access is by closure, so a guard
 //! cannot travel; debug builds assert that locks do not nest.
 
+use super::evict::Ranking;
 use super::sequencer::Epoch;
 use foldhash::quality::RandomState;
 use inflightkv_compression::DictionarySet;
@@ -29,6 +30,10 @@ pub(crate) struct Table {
     pub(crate) dictionaries: DictionarySet,
     /// Whether the compressor has something to look at here.
     pub(crate) uneven: bool,
+    /// Which entry goes first for memory.
+    pub(crate) ranking: Ranking,
+    /// What `memory` was last told that this partition holds.
+    pub(crate) reported: u64,
 }
 
 impl Table {
@@ -39,6 +44,8 @@ impl Table {
             epoch: 0,
             dictionaries: DictionarySet::default(),
             uneven: false,
+            ranking: Ranking::default(),
+            reported: 0,
         }
     }
 }

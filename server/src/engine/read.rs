@@ -138,6 +138,7 @@ impl Lane {
         let shared = &*self.shared;
         shared.check_serving()?;
         let (seen, shown) = shared.look(key, shared.partitions.place(key), self.now());
+        shared.homes[self.index].count_read(seen.is_some());
         let value = shared.verified(seen.map(decode))?;
         Ok(Reply {
             value,
@@ -289,12 +290,21 @@ impl Shared {
             let shown = entry.sequence();
             let hot = warms && table.partition.warm(slot);
             table.uneven |= hot;
+            table.ranking.read(slot, now);
             (Some(seen), shown, hot)
         });
         if hot {
             self.compressor.note();
         }
         (seen, shown)
+    }
+
+    /// Bytes that writing `key` anew would give back.
+    pub(super) fn footprint(&self, key: &str, place: Place, now: u64) -> u64 {
+        self.partitions.with(place.partition, |table| {
+            let found = table.partition.find(key, place.hash, now);
+            found.map_or(0, |(_, entry)| entry.footprint() as u64)
+        })
     }
 
     /// The document, and the last change that showing it, or saying that there is none, shows.

@@ -392,6 +392,7 @@ fn load_chain(
                             version: entry.version,
                             sequence: Sequence::from_raw(entry.sequence),
                             expires_at: entry.expires_at,
+                            pinned: entry.pinned,
                         });
                     }
                     shared.recovery.flow()
@@ -571,6 +572,7 @@ fn apply_batches(shared: &Shared, batches: &Receiver<Batch>) {
                     version: packed.version,
                     sequence: packed.sequence,
                     expires_at: packed.expires_at,
+                    pinned: packed.pinned,
                 }),
             }
         }
@@ -589,6 +591,7 @@ struct Packed {
     sequence: Sequence,
     version: u64,
     expires_at: Option<u64>,
+    pinned: bool,
     crc: u32,
     key: Range<usize>,
     media_type: Option<Range<usize>>,
@@ -612,6 +615,7 @@ impl Batch {
             sequence: sequence(record.lsn),
             version: record.version,
             expires_at: record.expires_at,
+            pinned: record.pinned,
             crc: record.value_crc,
             key,
             media_type,

@@ -1,11 +1,14 @@
 //! What a store tells of itself, as plain numbers.
 
 use super::adapters::sequence;
+use super::lag::Lags;
+use super::memory::Reason;
 use super::{
     Compression, Engine, LiveDictionary, Persistence, Readiness, RecoveryReport, RuleHits, Shared,
 };
 use inflightkv_compression::CodecId;
 use inflightkv_core::{Coded, CodedShare, PartitionStats, Sequence};
+use inflightkv_eviction::{Budget, PolicyKind};
 use inflightkv_snapshot::{ChainError, Kind, chain};
 use inflightkv_wal::Wal;
 use std::sync::atomic::Ordering;
@@ -25,8 +28,8 @@ pub struct Stats {
     pub timer_bytes: usize,
     /// Entries reclaimed because they had expired.
     pub expired: u64,
-    /// The longest an expired entry waited to be reclaimed, in milliseconds.
-    pub expiry_lag_max_ms: u64,
+    /// How long expired entries waited to be reclaimed.
+    pub expiry_lag: Lags,
     /// Large patches computed again because the entry had changed meanwhile.
     pub patch_retries: u64,
     /// How often a partition's lock was taken by somebody else.
@@ -35,6 +38,8 @@ pub struct Stats {
     pub lock_wait_nanos: u64,
     /// What compression saves and costs.
     pub compression: CompressionStats,
+    /// What is used of the memory allowed, and what eviction did.
+    pub memory: MemoryStats,
     /// Each partition.
     pub partitions: Vec<PartitionReport>,
     /// The log, of a durable store.
@@ -104,6 +109,46 @@ impl CompressionStats {
             dictionaries_adopted: counters.dictionaries_adopted.load(Ordering::Relaxed),
         }
     }
+}
+
+/// The bound on memory, and eviction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryStats {
+    /// Bytes allowed; `None` for no limit.
+    pub limit: Option<u64>,
+    /// What goes at the limit.
+    pub policy: Option<PolicyKind>,
+    /// Bytes that count against the limit, exactly: everything but what a snapshot in progress keeps alive.
+    pub used: u64,
+    /// Of these, bytes of eviction policies.
+    pub policies: u64,
+    /// Of these, bytes that wait for the disk, and of request bodies on their way in.
+    pub transient: u64,
+    /// Above this, eviction begins.
+    pub high: Option<u64>,
+    /// Eviction goes on down to this.
+    pub low: Option<u64>,
+    /// Evicted in the background.
+    pub background: EvictedStats,
+    /// Evicted by writes that found no room.
+    pub inline: EvictedStats,
+    /// Evicted because a person asked.
+    pub request: EvictedStats,
+    /// Writes refused for want of room.
+    pub refused: u64,
+    /// Reads of one key that found it.
+    pub hits: u64,
+    /// Reads of one key that did not.
+    pub misses: u64,
+}
+
+/// Victims of one kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EvictedStats {
+    /// How many.
+    pub entries: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// One partition.
@@ -222,10 +267,13 @@ impl Engine {
         let mut total = PartitionStats::default();
         let mut timer_bytes = 0;
         let mut coded = Coded::default();
+        let (mut held, mut policies) = (0, 0);
         let partitions = (0..shared.partitions.count())
             .map(|index| {
                 let (stats, timers) = shared.partitions.with(index, |table| {
                     coded.add(table.partition.coded());
+                    held += table.bytes() as u64;
+                    policies += table.ranking.bytes() as u64;
                     (table.partition.stats(), table.wheel.bytes())
                 });
                 timer_bytes += timers;
@@ -243,6 +291,7 @@ impl Engine {
             })
             .collect();
         let last = shared.sequencer.last();
+        let memory = memory_stats(shared, held, policies);
         let log = shared.wal.get();
         let (lock_waits, lock_wait_nanos) = shared.partitions.lock_waits();
         Stats {
@@ -252,11 +301,12 @@ impl Engine {
             total,
             timer_bytes,
             expired: shared.counters.expired.load(Ordering::Relaxed),
-            expiry_lag_max_ms: shared.counters.expiry_lag_max_ms.load(Ordering::Relaxed),
+            expiry_lag: shared.counters.expiry_lag.read(),
             lock_waits,
             lock_wait_nanos,
             patch_retries: shared.counters.patch_retries.load(Ordering::Relaxed),
             compression: CompressionStats::of(shared, &coded),
+            memory,
             partitions,
             wal: log.map(wal_stats),
             recovery: shared.recovery_report.lock().clone(),
@@ -299,6 +349,36 @@ impl Engine {
             snapshots,
             segments,
         }))
+    }
+}
+
+fn memory_stats(shared: &Shared, held: u64, policies: u64) -> MemoryStats {
+    let meter = &shared.meter;
+    let settings = meter.settings();
+    let budget = settings.bytes_max.map(|_| meter.budget());
+    let transient = shared.transient_bytes();
+    let evicted = |reason: Reason| EvictedStats {
+        entries: meter.figures.victims[reason as usize].load(Ordering::Relaxed),
+        bytes: meter.figures.victim_bytes[reason as usize].load(Ordering::Relaxed),
+    };
+    let (hits, misses) = shared.homes.iter().fold((0, 0), |(hits, misses), home| {
+        let (found, missed) = home.reads();
+        (hits + found, misses + missed)
+    });
+    MemoryStats {
+        limit: settings.bytes_max,
+        policy: settings.policy,
+        used: held + transient,
+        policies,
+        transient,
+        high: budget.map(Budget::high),
+        low: budget.map(Budget::low),
+        background: evicted(Reason::Background),
+        inline: evicted(Reason::Inline),
+        request: evicted(Reason::Request),
+        refused: meter.figures.refused.load(Ordering::Relaxed),
+        hits,
+        misses,
     }
 }
 

@@ -36,6 +36,8 @@ pub struct Write<'a> {
     pub durability: Durability,
     /// Whether the outcome brings the document along.
     pub returning: bool,
+    /// Whether the key is exempt from eviction from now on; `None` leaves that as it is. A delete forgets it.
+    pub pin: Option<bool>,
 }
 
 /// What is to be done with a key.
@@ -59,6 +61,22 @@ pub enum Change {
     },
     /// Remove it.
     Delete,
+}
+
+impl Change {
+    /// About how many bytes it may add.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Put { value, .. } => value.bytes.len(),
+            Self::Patch { patch, .. } => patch.len(),
+            Self::Delete => 0,
+        }
+    }
+
+    /// Whether it adds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// A value as it is to be stored.
@@ -154,6 +172,12 @@ pub enum WriteError {
     /// The key or media type is longer than an entry can hold.
     #[error(transparent)]
     Draft(#[from] DraftError),
+    /// There is no room for it, and nothing that may be evicted for it.
+    #[error("the data takes all of the {limit} bytes that it may")]
+    MemoryFull {
+        /// What is allowed.
+        limit: u64,
+    },
     /// The value is longer than the store takes.
     #[error("the value has {len} bytes, at most {max} are allowed")]
     ValueTooLarge {
@@ -206,8 +230,13 @@ impl Lane {
         let _writing = self.shared.role.begin_write(self.index)?;
         self.shared.admit()?;
         self.shared.check_durability(write.durability)?;
-        let (outcome, sequence) =
-            self.write_admitted(write.key, write.conditions, write.change, write.returning)?;
+        let (outcome, sequence) = self.write_admitted(
+            write.key,
+            write.conditions,
+            write.change,
+            write.returning,
+            write.pin,
+        )?;
         Ok(Reply {
             wait_for: self.shared.wait_for(sequence, write.durability),
             value: outcome,
@@ -221,6 +250,7 @@ impl Lane {
         conditions: Conditions<'_>,
         change: Change,
         returning: bool,
+        pin: Option<bool>,
     ) -> Result<(Outcome, Sequence), WriteError> {
         let place = self.shared.partitions.place(key);
         let now = self.now();
@@ -250,13 +280,23 @@ impl Lane {
                     expires_at,
                     reserve_expiry: expiry == PutExpiry::Keep,
                 };
-                let draft = Entry::draft(&draft)?;
+                let mut draft = Entry::draft(&draft)?;
+                if let Some(pinned) = pin {
+                    draft.set_pinned(pinned);
+                }
+                self.shared
+                    .make_room(self.index, draft.footprint() as u64, now, || {
+                        self.shared.footprint(key, place, now)
+                    })?;
                 // The body is copied or shared by now: what came from the network is released before the lock.
                 drop(value);
                 return Ok(self.put(key, place, conditions, draft, expiry, returning, now));
             }
             Change::Patch { kind, patch, ttl } => {
-                return self.patch(key, place, conditions, kind, &patch, ttl, returning);
+                // A patch adds at most about its own length.
+                self.shared
+                    .make_room(self.index, patch.len() as u64, now, || 0)?;
+                return self.patch(key, place, conditions, kind, &patch, ttl, returning, pin);
             }
         };
         let done = self.shared.execute(
@@ -332,6 +372,7 @@ impl Lane {
         document: &[u8],
         ttl: PatchTtl,
         returning: bool,
+        pin: Option<bool>,
     ) -> Result<(Outcome, Sequence), WriteError> {
         let shared = &*self.shared;
         let mut limits = shared.options.patch_limits();
@@ -361,6 +402,7 @@ impl Lane {
                 kind,
                 document,
                 expiry,
+                pin,
                 limits,
                 prepared: prepared.take(),
             };
@@ -426,7 +468,11 @@ impl Lane {
                         },
                         reserve_expiry: false,
                     };
-                    Ok((Entry::draft(&draft)?, stored == Some(&value[..])))
+                    let mut draft = Entry::draft(&draft)?;
+                    if let Some(pinned) = pin {
+                        draft.set_pinned(pinned);
+                    }
+                    Ok((draft, stored == Some(&value[..])))
                 }
                 Err(error) => Err(error),
             };
@@ -543,6 +589,7 @@ impl Shared {
                 lsn: lsn(sequence),
                 version: logged.version,
                 expires_at: logged.expires_at,
+                pinned: logged.pinned,
                 value_crc: logged.crc,
                 op: if logged.removed.is_some() {
                     wal::Op::Delete
@@ -562,10 +609,13 @@ impl Shared {
             };
             log.append(lane, &head, value);
         }
+        let hash = mutation.hash();
         let applied = table.partition.apply(mutation, sequence);
         if table.schedule(applied.slot, applied.expires_at, now) {
             self.partitions.publish_due(partition, table);
         }
+        table.rank(&applied, hash, now);
+        self.meter.account(table, false);
         (applied, sequence)
     }
 

@@ -6,7 +6,9 @@ use super::context::Context as LoopState;
 use super::fault::Fault;
 use super::query::{self, Mode, Unknown};
 use super::traffic::{DURATION_BOUNDS_US, PlaceTotals, Surface, Totals};
-use crate::engine::{CheckpointError, Readiness, SnapshotKind, SnapshotReport};
+use crate::engine::{
+    CheckpointError, EvictState, Eviction, Readiness, SnapshotKind, SnapshotReport,
+};
 use crate::observe::process::Process;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -140,6 +142,30 @@ pub(crate) fn snapshot(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, F
             Ok(report) => shown(StatusCode::OK, &report_document(&report)),
             Err(error) => fail(Surface::V1, &Fault::Snapshot(error)),
         }
+    }))
+}
+
+/// `POST /v1/admin/evict?bytes=N`: a slice at a time, between the loop's other requests.
+pub(crate) fn evict(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Fault> {
+    let parameters = query::parse(parts.uri.query(), &["bytes"], Unknown::Refuse)?;
+    let Some(wanted) = parameters.bytes else {
+        return Err(Fault::Parameter {
+            name: "bytes",
+            reason: "is missing; expected how many bytes to evict at least".into(),
+        });
+    };
+    state.lane.admit().map_err(Fault::Refused)?;
+    let lane = state.lane.clone();
+    Ok(Answer::later(async move {
+        let mut eviction = Eviction {
+            wanted,
+            ..Eviction::default()
+        };
+        while lane.evict(&mut eviction) == EvictState::More {
+            tokio::task::yield_now().await;
+        }
+        let report = json!({ "entries": eviction.entries, "bytes": eviction.bytes });
+        shown(StatusCode::OK, &report)
     }))
 }
 

@@ -9,7 +9,7 @@ use super::guard;
 use super::kv;
 use super::traffic::Surface;
 use super::v1;
-use crate::engine::{Outcome, ReadError, Refusal, Sequence, WriteError};
+use crate::engine::{Outcome, ReadError, Refusal, Room, Sequence, WriteError};
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use std::fmt;
@@ -17,6 +17,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+/// How long a write waits for eviction to make room.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An answer that may still have to wait. Most are there when they are first asked for.
 pub(crate) enum Answer {
@@ -101,7 +105,7 @@ impl Answer {
                 }
                 Self::Later(future) => return future.as_mut().poll(context),
                 Self::Upload(upload, then) => {
-                    let body = ready!(upload.poll(&state.settings, context));
+                    let body = ready!(upload.poll(&state.lane, &state.settings, context));
                     let then = then.take().expect("a body is complete once");
                     *self = then.go_on(state, body);
                 }
@@ -133,14 +137,25 @@ impl Then {
     }
 }
 
-/// Does `write` now if there is room in the log's hand-over buffers, or as soon as there is.
+/// Does `write` of about `bytes` now if there is room in the log's hand-over buffers and in memory, or as soon as there is.
 pub(crate) fn when_admitted(
     state: &Rc<LoopState>,
     surface: Surface,
+    bytes: usize,
     write: impl FnOnce(&Rc<LoopState>) -> Answer + 'static,
 ) -> Answer {
     match state.lane.admit() {
-        Ok(()) => write(state),
+        Ok(()) => match state.lane.make_room(bytes as u64) {
+            Room::There | Room::Never => write(state),
+            Room::Later => {
+                let state = state.clone();
+                Answer::later(async move {
+                    room(&state, bytes).await;
+                    let answer = write(&state);
+                    finish(state, answer).await
+                })
+            }
+        },
         Err(Refusal::Backlog) => {
             let state = state.clone();
             Answer::later(async move {
@@ -154,6 +169,15 @@ pub(crate) fn when_admitted(
             })
         }
         Err(refusal) => Answer::now(fail(surface, &Fault::Refused(refusal))),
+    }
+}
+
+/// Waits until eviction has made room, or cannot, or takes too long: then the write says so itself.
+async fn room(state: &Rc<LoopState>, bytes: usize) {
+    let deadline = Instant::now() + ROOM_PATIENCE;
+    while state.lane.make_room(bytes as u64) == Room::Later && Instant::now() < deadline {
+        // Other requests, and the loop's own eviction, go on in between.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -192,6 +216,7 @@ pub(crate) fn fault_of_error(error: WriteError) -> Fault {
     match error {
         WriteError::Refused(refusal) => Fault::Refused(refusal),
         WriteError::NotDurable => Fault::PersistenceOff,
+        WriteError::MemoryFull { limit } => Fault::MemoryFull { limit },
         WriteError::ValueTooLarge { max, .. } => Fault::TooLarge { what: "value", max },
         WriteError::Invalid { violation, index } => Fault::Invalid { violation, index },
         WriteError::Contended => Fault::Contended,

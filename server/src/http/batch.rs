@@ -99,7 +99,8 @@ impl Pending {
         if let Err(fault) = refuse_early(state) {
             return Answer::now(failure(&fault));
         }
-        when_admitted(state, Surface::V1, move |state| {
+        let bytes = operations.iter().map(BatchOperation::len).sum();
+        when_admitted(state, Surface::V1, bytes, move |state| {
             self.run(state, operations, Applied::Write)
         })
     }

@@ -3,6 +3,7 @@
 use super::fault::Fault;
 use super::settings::Settings;
 use super::uploads::Hold;
+use crate::engine::Lane;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderMap};
 use http_body::{Body as _, Frame, SizeHint};
@@ -94,6 +95,30 @@ pub(crate) struct Upload {
     hold: Hold,
     /// Set only when the body was not there already: most requests never touch a timer.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Set like the deadline.
+    charge: Option<Charge>,
+}
+
+/// Bytes of a body on its way that the store's bound on memory knows of.
+#[derive(Debug)]
+struct Charge {
+    lane: Lane,
+    bytes: usize,
+}
+
+impl Charge {
+    fn set(&mut self, bytes: usize) {
+        if bytes != self.bytes {
+            self.lane.note_body(bytes as i64 - self.bytes as i64);
+            self.bytes = bytes;
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// What a body may be and take.
@@ -129,12 +154,14 @@ impl Upload {
             limits,
             hold: Hold::default(),
             deadline: None,
+            charge: None,
         })
     }
 
     /// The whole body.
     pub(crate) fn poll(
         &mut self,
+        lane: &Lane,
         settings: &Settings,
         context: &mut Context<'_>,
     ) -> Poll<Result<Bytes, Fault>> {
@@ -153,6 +180,11 @@ impl Upload {
                 Poll::Pending => {
                     // Only what waits is counted: what is there at once is gone again at once.
                     let have = self.first.len().max(self.joined.capacity());
+                    let charge = self.charge.get_or_insert_with(|| Charge {
+                        lane: lane.clone(),
+                        bytes: 0,
+                    });
+                    charge.set(have);
                     let max = settings.fairness.upload_bytes_max;
                     if self.hold.grow_to(have, &settings.uploads, max).is_err() {
                         return Poll::Ready(Err(Fault::UploadsExhausted));

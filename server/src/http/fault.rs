@@ -82,6 +82,10 @@ pub(crate) enum Fault {
     NotServing(Readiness),
     #[error("{}", describe_refusal(.0))]
     Refused(Refusal),
+    #[error(
+        "the data takes all of the {limit} bytes that it may, and nothing can be evicted for it now"
+    )]
+    MemoryFull { limit: u64 },
     #[error("persistence is off, so no change can be made durable")]
     PersistenceOff,
     #[error("the change was applied in memory and is visible, but could not be made durable: {}", .0.reason)]

@@ -69,7 +69,7 @@ pub(crate) fn key(
     let key = Key::in_path(uri, start, &state.key_limits)?;
     let version = parameters.if_version;
     if method == Method::DELETE {
-        return Ok(when_admitted(state, Surface::Kv, move |state| {
+        return Ok(when_admitted(state, Surface::Kv, 0, move |state| {
             delete(state, &key, version)
         }));
     }
@@ -148,7 +148,9 @@ impl Store {
             value::minified(&body, &state.json_limits).map_err(Fault::Json)
         });
         match json {
-            Ok(json) => when_admitted(state, Surface::Kv, move |state| self.store(state, json)),
+            Ok(json) => when_admitted(state, Surface::Kv, json.len(), move |state| {
+                self.store(state, json)
+            }),
             Err(fault) => Answer::now(failure(&fault)),
         }
     }
@@ -221,6 +223,7 @@ fn write(
         change,
         durability: Durability::Default,
         returning,
+        pin: None,
     };
     match state.lane.write(write) {
         Ok(reply) => {
@@ -369,6 +372,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             Refusal::ReadOnly { .. } => (StatusCode::SERVICE_UNAVAILABLE, "READ_ONLY"),
             Refusal::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE"),
         },
+        Fault::MemoryFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE"),
         Fault::DurabilityFailed(cause) | Fault::ReadNotDurable(cause) => {
             if cause.disk_full {
                 (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE")

@@ -33,6 +33,8 @@ struct Written<'a> {
     if_match: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "present")]
     ttl: Option<WrittenTtl<'a>>,
+    #[serde(default, deserialize_with = "present")]
+    pin: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +126,7 @@ impl Reader<'_> {
             if_version,
             if_match,
             ttl,
+            pin,
         } = written;
         check_key(&key, &self.state.key_limits).map_err(|violation| violation.to_string())?;
         let version = match if_version {
@@ -192,6 +195,7 @@ impl Reader<'_> {
         if matches!(kind, BatchKind::Get | BatchKind::Delete) {
             unfit("value", value.is_some())?;
             unfit("ttl", ttl.is_some())?;
+            unfit("pin", pin.is_some())?;
         }
         let conditions = OwnedConditions {
             version,
@@ -202,6 +206,7 @@ impl Reader<'_> {
             key: key.into_owned(),
             kind,
             conditions,
+            pin,
         })
     }
 

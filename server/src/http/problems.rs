@@ -121,6 +121,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             Refusal::DiskFull => (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE"),
             Refusal::Backlog => (StatusCode::SERVICE_UNAVAILABLE, "BACKLOG"),
         },
+        Fault::MemoryFull { .. } => (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE"),
         Fault::PersistenceOff => (StatusCode::CONFLICT, "NOT_DURABLE"),
         Fault::DurabilityFailed(cause) | Fault::ReadNotDurable(cause) => {
             let status = if cause.disk_full {
@@ -212,6 +213,7 @@ fn members(fault: &Fault) -> Vec<(&'static str, Member)> {
             }
             members
         }
+        Fault::MemoryFull { limit } => vec![("limit", Member::Number(*limit))],
         Fault::Parameter { name, .. } => vec![("parameter", Member::Text((*name).to_owned()))],
         Fault::Setting(
             SettingError::NeedsRestart { name } | SettingError::Invalid { name, .. },

@@ -21,6 +21,7 @@ pub(crate) struct Parameters {
     pub(crate) if_version: Option<VersionCondition>,
     pub(crate) ttl: Option<Ttl>,
     pub(crate) keep_ttl: bool,
+    pub(crate) pin: Option<bool>,
     pub(crate) durability: Durability,
     pub(crate) prefix: Option<String>,
     pub(crate) limit: Option<usize>,
@@ -31,6 +32,7 @@ pub(crate) struct Parameters {
     pub(crate) details: bool,
     pub(crate) from: Option<u64>,
     pub(crate) force: bool,
+    pub(crate) bytes: Option<u64>,
 }
 
 /// What kind of snapshot is asked for.
@@ -94,6 +96,12 @@ impl Parameters {
                 );
             }
             "ttl" => self.ttl = Some(ttl::parse(&value).map_err(Fault::ttl)?),
+            "pin" => self.pin = Some(boolean(name, &value)?),
+            "bytes" => {
+                let bytes = digits(&value).filter(|bytes| *bytes > 0);
+                self.bytes =
+                    Some(bytes.ok_or_else(|| bad(name, "must be a whole number, 1 or more"))?);
+            }
             "keepTtl" => self.keep_ttl = boolean(name, &value)?,
             "durability" => {
                 self.durability = match &*value {

@@ -26,6 +26,7 @@ pub(crate) enum Endpoint {
     Demote,
     Config,
     Backup,
+    Evict,
     Live,
     Ready,
     Startup,
@@ -58,6 +59,7 @@ impl Endpoint {
         Self::Demote,
         Self::Config,
         Self::Backup,
+        Self::Evict,
         Self::Live,
         Self::Ready,
         Self::Startup,
@@ -90,6 +92,7 @@ impl Endpoint {
             "/v1/admin/demote" => Self::Demote,
             "/v1/admin/config" => Self::Config,
             "/v1/admin/backup" => Self::Backup,
+            "/v1/admin/evict" => Self::Evict,
             "/health/live" => Self::Live,
             "/health/ready" => Self::Ready,
             "/health/startup" => Self::Startup,
@@ -124,6 +127,7 @@ impl Endpoint {
             Self::Demote => "/v1/admin/demote",
             Self::Config => "/v1/admin/config",
             Self::Backup => "/v1/admin/backup",
+            Self::Evict => "/v1/admin/evict",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
             Self::Startup => "/health/startup",
@@ -135,7 +139,7 @@ impl Endpoint {
     pub(crate) fn allow(self) -> &'static str {
         match self {
             Self::KvKey | Self::V1Key => "GET, HEAD, PUT, PATCH, DELETE",
-            Self::V1Batch | Self::Snapshot | Self::Promote | Self::Demote => "POST",
+            Self::V1Batch | Self::Snapshot | Self::Promote | Self::Demote | Self::Evict => "POST",
             Self::Config => "GET, HEAD, PATCH",
             // Not HEAD: these are made while they are sent.
             Self::Backup | Self::Wal => "GET",
@@ -208,7 +212,8 @@ impl Endpoint {
             | Self::Promote
             | Self::Demote
             | Self::Config
-            | Self::Backup => Surface::V1,
+            | Self::Backup
+            | Self::Evict => Surface::V1,
             Self::Actuator
             | Self::Live
             | Self::Ready

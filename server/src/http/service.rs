@@ -360,6 +360,7 @@ fn dispatch(
         Endpoint::Demote => follow::demote(state, &parts),
         Endpoint::Config => configuration::config(state, &parts, body),
         Endpoint::Backup => backup::get(state, &parts),
+        Endpoint::Evict => admin::evict(state, &parts),
         Endpoint::Actuator => Ok(health::actuator(state)),
         Endpoint::Live => Ok(health::live()),
         Endpoint::Ready => Ok(health::ready(state)),

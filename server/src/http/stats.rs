@@ -2,7 +2,8 @@
 
 use super::fault::describe_readiness;
 use crate::engine::{
-    CompressionMode, CompressionStats, DiskListing, Following, PartitionReport, Readiness,
+    CompressionMode, CompressionStats, DiskListing, EvictedStats, Following, LAG_BOUNDS_MS, Lags,
+    MemoryStats, PartitionReport, Readiness,
     RecoveryReport, RuleHits, Stats, WalStats,
 };
 use inflightkv_core::PartitionStats;
@@ -17,10 +18,12 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "total": with(&stats.total, &[]),
         "timerBytes": stats.timer_bytes,
         "expired": stats.expired,
-        "expiryLagMaxMs": stats.expiry_lag_max_ms,
+        "expiryLagMaxMs": stats.expiry_lag.max_ms,
+        "expiryLag": lag(&stats.expiry_lag),
         "patchRetries": stats.patch_retries,
         "lockWaits": stats.lock_waits,
         "lockWaitNanos": stats.lock_wait_nanos,
+        "memory": memory(&stats.memory),
         "wal": stats.wal.as_ref().map(wal),
         "compression": compression(&stats.compression),
         "recovery": stats.recovery.as_ref().map(recovery),
@@ -127,6 +130,46 @@ fn mode(mode: CompressionMode) -> &'static str {
         CompressionMode::Zstd => "zstd",
         CompressionMode::Adaptive => "adaptive",
     }
+}
+
+fn lag(lags: &Lags) -> Value {
+    let up_to: Map<String, Value> = LAG_BOUNDS_MS
+        .iter()
+        .map(u64::to_string)
+        .chain(["more".to_owned()])
+        .zip(lags.counts)
+        .map(|(bound, count)| (bound, count.into()))
+        .collect();
+    json!({
+        "sumMs": lags.sum_ms,
+        "maxMs": lags.max_ms,
+        "p50Ms": lags.percentile(50.0),
+        "p99Ms": lags.percentile(99.0),
+        "upToMs": up_to,
+    })
+}
+
+fn memory(stats: &MemoryStats) -> Value {
+    let evicted = |stats: &EvictedStats| json!({ "entries": stats.entries, "bytes": stats.bytes });
+    let reads = stats.hits + stats.misses;
+    json!({
+        "limitBytes": stats.limit,
+        "policy": stats.policy.map_or("none", |policy| policy.name()),
+        "usedBytes": stats.used,
+        "policyBytes": stats.policies,
+        "transientBytes": stats.transient,
+        "highBytes": stats.high,
+        "lowBytes": stats.low,
+        "evicted": {
+            "background": evicted(&stats.background),
+            "inline": evicted(&stats.inline),
+            "request": evicted(&stats.request),
+        },
+        "writesRefused": stats.refused,
+        "hits": stats.hits,
+        "misses": stats.misses,
+        "hitRatio": (reads > 0).then(|| stats.hits as f64 / reads as f64),
+    })
 }
 
 fn wal(stats: &WalStats) -> Value {

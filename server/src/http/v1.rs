@@ -39,8 +39,8 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const REPRESENTATION: HeaderValue = HeaderValue::from_static("return=representation");
 
-const PUT_PARAMETERS: &[&str] = &["ifVersion", "ttl", "keepTtl", "durability"];
-const PATCH_PARAMETERS: &[&str] = &["ifVersion", "ttl", "durability"];
+const PUT_PARAMETERS: &[&str] = &["ifVersion", "ttl", "keepTtl", "pin", "durability"];
+const PATCH_PARAMETERS: &[&str] = &["ifVersion", "ttl", "pin", "durability"];
 const DELETE_PARAMETERS: &[&str] = &["ifVersion", "durability"];
 
 /// A PUT or PATCH whose body is on its way.
@@ -51,6 +51,7 @@ pub(crate) struct Store {
     what: What,
     durability: Durability,
     returning: bool,
+    pin: Option<bool>,
     headers: HeaderMap,
 }
 
@@ -123,7 +124,7 @@ pub(crate) fn key(
     let asked = Asked::new(&headers, parameters.if_version)?;
     if method == Method::DELETE {
         let durability = parameters.durability;
-        return Ok(when_admitted(state, Surface::V1, move |state| {
+        return Ok(when_admitted(state, Surface::V1, 0, move |state| {
             delete(state, &key, &asked, durability)
         }));
     }
@@ -147,6 +148,7 @@ pub(crate) fn key(
         what,
         durability: parameters.durability,
         returning,
+        pin: parameters.pin,
         headers,
     };
     Ok(Answer::Upload(upload, Some(Then::V1(store))))
@@ -306,6 +308,7 @@ fn delete(state: &Rc<LoopState>, key: &Key, asked: &Asked, durability: Durabilit
         change: Change::Delete,
         durability,
         returning: false,
+        pin: None,
     };
     answer(state, write, |outcome| match outcome {
         Outcome::Deleted(_) => Ok(respond(
@@ -321,7 +324,9 @@ impl Store {
     /// The body is there, or never will be.
     pub(crate) fn with_body(self, state: &Rc<LoopState>, body: Result<Bytes, Fault>) -> Answer {
         match body.and_then(|body| self.change(state, &body)) {
-            Ok(change) => when_admitted(state, Surface::V1, move |state| self.store(state, change)),
+            Ok(change) => when_admitted(state, Surface::V1, change.len(), move |state| {
+                self.store(state, change)
+            }),
             Err(fault) => Answer::now(failure(&fault)),
         }
     }
@@ -357,6 +362,7 @@ impl Store {
             asked,
             durability,
             returning,
+            pin,
             headers,
             ..
         } = self;
@@ -366,6 +372,7 @@ impl Store {
             change,
             durability,
             returning,
+            pin,
         };
         answer(state, write, |outcome| {
             let (status, stored) = match outcome {

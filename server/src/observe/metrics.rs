@@ -5,7 +5,7 @@
 //! that a client could fill.
 
 use super::process::Process;
-use crate::engine::{Readiness, Stats, WalStats};
+use crate::engine::{MemoryStats, Readiness, Stats, WalStats};
 use crate::http::traffic::{DURATION_BOUNDS_US, PlaceTotals, Totals};
 use inflightkv_wal::SYNC_TIME_BOUNDS_US;
 use prometheus_client::collector::Collector;
@@ -232,6 +232,8 @@ impl Scrape {
             ("snapshot", stats.total.frozen_bytes),
             ("tombstones", stats.total.tombstone_bytes),
             ("timers", stats.timer_bytes),
+            ("policies", stats.memory.policies as usize),
+            ("transient", stats.memory.transient as usize),
         ] {
             family
                 .encode_family(&[("purpose", purpose)])?
@@ -247,8 +249,15 @@ impl Scrape {
             "expiry_lag_max",
             "The longest an expired entry waited to be reclaimed; it was invisible meanwhile.",
             Some(&Unit::Seconds),
-            stats.expiry_lag_max_ms as f64 / 1e3,
+            stats.expiry_lag.max_ms as f64 / 1e3,
         )?;
+        out.gauge(
+            "expiry_lag_p99",
+            "What 99 of 100 expired entries waited at most to be reclaimed.",
+            Some(&Unit::Seconds),
+            stats.expiry_lag.percentile(99.0) as f64 / 1e3,
+        )?;
+        encode_memory(out, &stats.memory)?;
         out.counter(
             "patch_retries",
             "Large patches computed again because the entry had changed.",
@@ -516,6 +525,69 @@ impl Out<'_> {
         self.family(name, help, unit, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
+}
+
+/// The bound on memory, and eviction.
+fn encode_memory(out: &mut Out<'_>, memory: &MemoryStats) -> fmt::Result {
+    out.gauge(
+        "memory_used",
+        "What counts against the limit of the memory.",
+        Some(&Unit::Bytes),
+        memory.used,
+    )?;
+    if let Some(limit) = memory.limit {
+        out.gauge(
+            "memory_limit",
+            "The limit of the memory.",
+            Some(&Unit::Bytes),
+            limit,
+        )?;
+    }
+    let reasons = [
+        ("background", memory.background),
+        ("inline", memory.inline),
+        ("request", memory.request),
+    ];
+    let policy = memory.policy.map_or("none", |policy| policy.name());
+    for (name, help, unit, bytes) in [
+        (
+            "evicted_keys",
+            "Entries evicted, by who evicted them.",
+            None,
+            false,
+        ),
+        ("evicted", "What was evicted.", Some(&Unit::Bytes), true),
+    ] {
+        let mut family = out.family(name, help, unit, MetricType::Counter)?;
+        for (reason, evicted) in reasons {
+            let value = if bytes {
+                evicted.bytes
+            } else {
+                evicted.entries
+            };
+            family
+                .encode_family(&[("reason", reason), ("policy", policy)])?
+                .encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+        }
+    }
+    out.counter(
+        "writes_without_room",
+        "Writes refused because the memory is full.",
+        None,
+        memory.refused,
+    )?;
+    out.counter(
+        "key_hits",
+        "Reads of a key that was there.",
+        None,
+        memory.hits,
+    )?;
+    out.counter(
+        "key_misses",
+        "Reads of a key that was not there.",
+        None,
+        memory.misses,
+    )
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub(crate) const VALUE_BYTES_MAX: usize = 1 << 30;
 
 const LIVE: u8 = 1;
 const TOMBSTONE: u8 = 2;
+const PINNED: u8 = 1;
 
 /// The head of an entry whose lengths are within the limits.
 pub(crate) fn head(entry: &EntryRef<'_>) -> [u8; HEAD] {
@@ -42,6 +43,7 @@ pub(crate) fn head(entry: &EntryRef<'_>) -> [u8; HEAD] {
     put(&mut head, EXPIRES_AT, &expires_at.to_le_bytes());
     put(&mut head, VALUE_CRC, &entry.value_crc.to_le_bytes());
     head[KIND] = if entry.tombstone { TOMBSTONE } else { LIVE };
+    head[FLAGS] = u8::from(entry.pinned);
     head[MEDIA_LEN] = media_len as u8;
     put(&mut head, KEY_LEN, &(entry.key.len() as u16).to_le_bytes());
     head
@@ -83,7 +85,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(EntryRef<'_>, usize), Mismatch> {
         TOMBSTONE => true,
         other => return Err(Mismatch::new(KIND, "an entry's kind of 1 or 2", other)),
     };
-    zero(FLAGS, &bytes[FLAGS..=FLAGS])?;
+    let pinned = match bytes[FLAGS] {
+        0 => false,
+        PINNED => true,
+        other => return Err(Mismatch::new(FLAGS, "an entry's flags of 0 or 1", other)),
+    };
     zero(ZERO_A, &bytes[ZERO_A..=ZERO_A])?;
     zero(ZERO_B, &bytes[ZERO_B..HEAD])?;
     let media_type = text(bytes, HEAD, media_len, "media type")?;
@@ -92,6 +98,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(EntryRef<'_>, usize), Mismatch> {
         sequence: u64_at(bytes, SEQUENCE),
         version: u64_at(bytes, VERSION),
         expires_at: Some(u64_at(bytes, EXPIRES_AT)).filter(|&at| at != 0),
+        pinned,
         value_crc: u32_at(bytes, VALUE_CRC),
         tombstone,
         media_type: Some(media_type).filter(|media_type| !media_type.is_empty()),
@@ -101,7 +108,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(EntryRef<'_>, usize), Mismatch> {
     if tombstone && !entry.is_bare() {
         return Err(Mismatch::new(
             KIND,
-            "a tombstone without value, media type and expiry",
+            "a tombstone without value, media type, expiry and flags",
             "one with",
         ));
     }

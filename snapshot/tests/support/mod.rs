@@ -335,6 +335,7 @@ impl Entry {
             sequence: self.sequence,
             version: self.version,
             expires_at: self.expires_at,
+            pinned: false,
             value_crc: crc32fast::hash(value),
             tombstone: false,
             media_type: self.media_type.as_deref(),

@@ -50,6 +50,8 @@ pub struct RecordHead<'a> {
     pub version: u64,
     /// Milliseconds since 1970. An expiry at 0 is stored as 1, because 0 stands for none.
     pub expires_at: Option<u64>,
+    /// The key is exempt from eviction; false for a delete.
+    pub pinned: bool,
     /// CRC-32 of the value, computed when the value arrived.
     pub value_crc: u32,
     /// What it does.
@@ -73,6 +75,8 @@ pub struct Record<'a> {
     pub expires_at: Option<u64>,
     /// When its frame was written, in milliseconds since 1970: shortly after the change was made.
     pub written_at_ms: u64,
+    /// The key is exempt from eviction.
+    pub pinned: bool,
     /// CRC-32 of the value.
     pub value_crc: u32,
     /// What it does.
@@ -95,6 +99,7 @@ impl<'a> Record<'a> {
             lsn: self.lsn,
             version: self.version,
             expires_at: self.expires_at,
+            pinned: self.pinned,
             value_crc: self.value_crc,
             op: self.op,
             cause: self.cause,
@@ -151,6 +156,7 @@ pub(crate) fn encode_head(
         Cause::Client => 0,
         Cause::Evicted => 1,
     };
+    bytes[FLAGS] = u8::from(head.pinned);
     bytes[MEDIA_LEN] = media.len() as u8;
     bytes[KEY_LEN..RESERVED].copy_from_slice(&(key.len() as u16).to_le_bytes());
     let mut crc = Hasher::new();
@@ -231,9 +237,11 @@ fn decode<const CHECKED: bool>(bytes: &[u8]) -> Result<(Record<'_>, usize), Faul
         1 => Cause::Evicted,
         found => return Err(unknown("cause", found)),
     };
-    if bytes[FLAGS] != 0 {
-        return Err(unknown("record flag", bytes[FLAGS]));
-    }
+    let pinned = match (bytes[FLAGS], op) {
+        (0, _) => false,
+        (1, Op::Put) => true,
+        (found, _) => return Err(unknown("record flag", found)),
+    };
     if u16_at(bytes, RESERVED) != 0 {
         return Err(Fault::Unknown {
             what: "reserved field of a record",
@@ -257,6 +265,7 @@ fn decode<const CHECKED: bool>(bytes: &[u8]) -> Result<(Record<'_>, usize), Faul
         version: u64_at(bytes, VERSION),
         expires_at: Some(u64_at(bytes, EXPIRES_AT)).filter(|at| *at != 0),
         written_at_ms: 0,
+        pinned,
         value_crc,
         op,
         cause,

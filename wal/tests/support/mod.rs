@@ -455,6 +455,7 @@ impl Change {
             lsn: Lsn::new(self.lsn),
             version: self.version,
             expires_at: self.expires_at,
+            pinned: false,
             value_crc: crc32fast::hash(&self.value),
             op: self.op,
             cause: self.cause,

@@ -27,6 +27,8 @@ const THAW_WITHIN_MS: u64 = 10_000;
 /// What a walk may keep alive of overwritten values: this, and a twentieth of the data.
 const PRE_IMAGE_BYTES_MAX: u64 = 64 << 20;
 const CHECK_EVERY_MS: u64 = 250;
+/// And this at least, however small the limit of the memory is.
+const PRE_IMAGE_BYTES_MIN: u64 = 8 << 20;
 
 /// A walk in progress, and what becomes of its blocks.
 pub(super) struct Running {
@@ -376,7 +378,9 @@ impl Running {
             kept += stats.frozen_bytes as u64;
             data += stats.entry_bytes as u64;
         }
-        let max = PRE_IMAGE_BYTES_MAX + data / 20;
+        // They are not evicted for, so under a limit they are kept to a small part of it.
+        let max =
+            (PRE_IMAGE_BYTES_MAX + data / 20).min(shared.meter.limit() / 16 + PRE_IMAGE_BYTES_MIN);
         if kept > max {
             return Some(format!(
                 "writes outran it: {kept} bytes of overwritten values are kept, at most {max} may be"

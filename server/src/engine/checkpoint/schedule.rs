@@ -59,6 +59,29 @@ pub(super) struct Link {
 }
 
 impl Checkpointer {
+    /// Forgets all removals, because they take too much memory, and makes the next snapshot a full one, which needs none.
+    /// Does nothing while a snapshot is taken: when it stands, its removals are forgotten anyway.
+    pub(crate) fn forgo_increments(&self, shared: &Shared) {
+        // Nobody begins a snapshot meanwhile.
+        let Some(stage) = self.stage.try_lock() else {
+            return;
+        };
+        if stage.is_some() {
+            return;
+        }
+        self.control.lock().chain.clear();
+        for partition in 0..shared.partitions.count() {
+            let removed = shared.partitions.with(partition, |table| {
+                if table.partition.is_frozen() {
+                    None
+                } else {
+                    Some(table.partition.take_tombstones())
+                }
+            });
+            drop(removed);
+        }
+    }
+
     /// What to begin now, or how long to wait before looking again.
     pub(super) fn due(
         &self,

@@ -56,6 +56,7 @@ struct Aside {
     sequence: u64,
     version: u64,
     expires_at: Option<u64>,
+    pinned: bool,
     crc: u32,
 }
 
@@ -286,6 +287,7 @@ fn entry_ref(entry: &Entry) -> EntryRef<'_> {
         sequence: entry.sequence().get(),
         version: entry.version(),
         expires_at: entry.expires_at(),
+        pinned: entry.is_pinned(),
         value_crc: entry.crc(),
         tombstone: false,
         media_type: entry.media_type(),
@@ -303,6 +305,7 @@ impl Aside {
             sequence: entry.sequence().get(),
             version: entry.version(),
             expires_at: entry.expires_at(),
+            pinned: entry.is_pinned(),
             crc: entry.crc(),
         }
     }
@@ -312,6 +315,7 @@ impl Aside {
             sequence: self.sequence,
             version: self.version,
             expires_at: self.expires_at,
+            pinned: self.pinned,
             value_crc: self.crc,
             tombstone: false,
             media_type: self.media_type.as_deref(),

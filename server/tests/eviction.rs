@@ -134,6 +134,13 @@ fn what_is_read_stays() {
             .filter(|hot| get(&mut client, &format!("hot{hot}")) == 200)
             .count();
         assert!(there >= 9, "{policy}: {there} of 10 hot keys");
+        let advice = server.ask("GET /v1/admin/stats", "").json()["advice"].clone();
+        let ratios = &advice["hitRatios"][policy];
+        let ratio = |limit: &str| ratios[limit].as_f64().expect("there were reads");
+        assert!(
+            ratio("limit") > 0.5 && ratio("doubleLimit") >= ratio("halfLimit") - 0.1,
+            "{advice}"
+        );
         assert_eq!(get(&mut client, "cold0"), 404, "{policy}");
     }
 }

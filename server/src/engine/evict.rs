@@ -23,7 +23,7 @@ const VICTIMS_AT_ONCE: usize = 4;
 /// Entries that a new policy is told of under one hold of the lock.
 const ADOPT_BATCH: u32 = 64;
 /// What an entry costs beside its own allocation: its slot and its share of the index.
-const SLOT_BYTES: usize = size_of::<Entry>() + size_of::<u32>() + 1;
+pub(super) const SLOT_BYTES: usize = size_of::<Entry>() + size_of::<u32>() + 1;
 
 /// What a partition knows of the order in which its entries go.
 #[derive(Default)]

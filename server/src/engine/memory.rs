@@ -251,7 +251,8 @@ impl Shared {
     /// Bytes that are not in partitions: what waits for the disk, and request bodies on their way in.
     pub(super) fn transient_bytes(&self) -> u64 {
         let queued = self.wal.get().map_or(0, inflightkv_wal::Wal::queued_about);
-        queued + self.bodies.load(Ordering::Relaxed).max(0) as u64
+        let bodies = self.bodies.load(Ordering::Relaxed).max(0) as u64;
+        queued + bodies
     }
 }
 
@@ -265,7 +266,11 @@ impl Engine {
     /// over in slices by the home lanes; what is too much goes in the background.
     pub fn set_memory(&self, memory: Memory) {
         let shared = &*self.shared;
+        let before = shared.meter.settings();
         shared.meter.set(memory, shared.partitions.count());
+        if before.bytes_max != memory.bytes_max {
+            shared.advisor.begin(memory.bytes_max);
+        }
         shared.adopt_policy();
         shared.meter.poke();
     }

@@ -10,6 +10,7 @@
 //! driven by hand ([`drive`]).
 
 mod adapters;
+mod advisor;
 mod batch;
 mod checkpoint;
 mod clock;
@@ -32,12 +33,13 @@ mod stats;
 mod write;
 
 pub use adapters::{snapshot_codecs, wal_codecs};
+pub use advisor::{Advice, AdviceReport};
 pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
 pub use checkpoint::{Backup, CheckpointError, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compress::{Compression, CompressionMode, LiveDictionary};
-pub use follow::{Follower, Following, RoleError, TakeOver};
 pub use evict::{EvictState, Eviction, Room};
+pub use follow::{Follower, Following, RoleError, TakeOver};
 pub use home::HomeTurn;
 pub use inflightkv_core::LoadedEntry;
 pub use inflightkv_core::{
@@ -57,6 +59,7 @@ pub use stats::{
 };
 pub use write::{Change, Durability, Outcome, PatchTtl, PutTtl, Stored, Value, Write, WriteError};
 
+use advisor::Advisor;
 use checkpoint::Checkpointer;
 use compress::Compressor;
 use home::Home;
@@ -173,6 +176,7 @@ pub(crate) struct Shared {
     options: Options,
     partitions: Partitions,
     meter: Meter,
+    advisor: Advisor,
     /// Counts changes of the eviction policy.
     policy_generation: AtomicU64,
     /// Bytes of request bodies that are not complete yet.
@@ -350,6 +354,7 @@ impl Engine {
         let shared = Shared {
             partitions: Partitions::new(options.partitions, options.lanes),
             meter: Meter::new(options.memory, options.partitions),
+            advisor: Advisor::default(),
             policy_generation: AtomicU64::new(1),
             bodies: AtomicI64::new(0),
             seed: std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0),
@@ -373,6 +378,7 @@ impl Engine {
             stopping: AtomicBool::new(false),
             options,
         };
+        shared.advisor.begin(shared.options.memory.bytes_max);
         Ok(Self {
             shared: Arc::new(shared),
         })

@@ -8,6 +8,9 @@ use inflightkv_core::{Cursor, Entry, Sequence, Slot, Version};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
+/// About what an entry takes beside its key and value.
+const ENTRY_BYTES: usize = 20;
+
 /// A document as it was at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
@@ -137,9 +140,11 @@ impl Lane {
     ) -> Result<Reply<Option<Document>>, ReadError> {
         let shared = &*self.shared;
         shared.check_serving()?;
-        let (seen, shown) = shared.look(key, shared.partitions.place(key), self.now());
-        shared.homes[self.index].count_read(seen.is_some());
-        let value = shared.verified(seen.map(decode))?;
+        let place = shared.partitions.place(key);
+        let (seen, shown) = shared.look(key, place, self.now());
+        let value = seen.map(decode);
+        self.note_read(place, key, value.as_ref());
+        let value = shared.verified(value)?;
         Ok(Reply {
             value,
             // What is not durable must not be shown: a crash could take back what somebody has seen.
@@ -149,6 +154,13 @@ impl Lane {
                 None
             },
         })
+    }
+
+    /// Counts a read, for the hit ratio there is and those there could be.
+    fn note_read(&self, place: Place, key: &str, value: Option<&Document>) {
+        self.shared.homes[self.index].count_read(value.is_some());
+        let bytes = value.map(|document| ENTRY_BYTES + key.len() + document.value.len());
+        self.shared.advisor.read(place.hash, bytes);
     }
 
     /// Visits a slice of the keys and says where to go on; `None` at the end. When `visit` breaks, the next slice begins

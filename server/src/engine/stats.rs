@@ -1,6 +1,7 @@
 //! What a store tells of itself, as plain numbers.
 
 use super::adapters::sequence;
+use super::advisor::AdviceReport;
 use super::lag::Lags;
 use super::memory::Reason;
 use super::{
@@ -40,6 +41,8 @@ pub struct Stats {
     pub compression: CompressionStats,
     /// What is used of the memory allowed, and what eviction did.
     pub memory: MemoryStats,
+    /// What other policies and limits would bring.
+    pub advice: AdviceReport,
     /// Each partition.
     pub partitions: Vec<PartitionReport>,
     /// The log, of a durable store.
@@ -307,6 +310,7 @@ impl Engine {
             patch_retries: shared.counters.patch_retries.load(Ordering::Relaxed),
             compression: CompressionStats::of(shared, &coded),
             memory,
+            advice: shared.advisor.report(),
             partitions,
             wal: log.map(wal_stats),
             recovery: shared.recovery_report.lock().clone(),

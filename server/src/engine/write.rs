@@ -299,6 +299,10 @@ impl Lane {
                 return self.patch(key, place, conditions, kind, &patch, ttl, returning, pin);
             }
         };
+        let bytes = match &operation {
+            Operation::Put { draft, .. } => Some(draft.footprint()),
+            _ => None,
+        };
         let done = self.shared.execute(
             self.index,
             Ready {
@@ -310,6 +314,13 @@ impl Lane {
             },
             now,
         );
+        match (&done.outcome, bytes) {
+            (core::Outcome::Deleted { .. }, _) => self.shared.advisor.removed(place.hash),
+            (core::Outcome::Created { .. } | core::Outcome::Changed { .. }, Some(bytes)) => {
+                self.shared.advisor.wrote(place.hash, bytes);
+            }
+            _ => {}
+        }
         Ok(self.shared.answer(done))
     }
 

@@ -2,9 +2,9 @@
 
 use super::fault::describe_readiness;
 use crate::engine::{
-    CompressionMode, CompressionStats, DiskListing, EvictedStats, Following, LAG_BOUNDS_MS, Lags,
-    MemoryStats, PartitionReport, Readiness,
-    RecoveryReport, RuleHits, Stats, WalStats,
+    AdviceReport, CompressionMode, CompressionStats, DiskListing, EvictedStats, Following,
+    LAG_BOUNDS_MS, Lags, MemoryStats, PartitionReport, Readiness, RecoveryReport, RuleHits, Stats,
+    WalStats,
 };
 use inflightkv_core::PartitionStats;
 use serde_json::{Map, Value, json};
@@ -24,6 +24,7 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "lockWaits": stats.lock_waits,
         "lockWaitNanos": stats.lock_wait_nanos,
         "memory": memory(&stats.memory),
+        "advice": advice(&stats.advice),
         "wal": stats.wal.as_ref().map(wal),
         "compression": compression(&stats.compression),
         "recovery": stats.recovery.as_ref().map(recovery),
@@ -146,6 +147,27 @@ fn lag(lags: &Lags) -> Value {
         "p50Ms": lags.percentile(50.0),
         "p99Ms": lags.percentile(99.0),
         "upToMs": up_to,
+    })
+}
+
+fn advice(report: &AdviceReport) -> Value {
+    let policies: Map<String, Value> = report
+        .policies
+        .iter()
+        .map(|advice| {
+            let ratios = json!({
+                "halfLimit": advice.half,
+                "limit": advice.current,
+                "doubleLimit": advice.double,
+            });
+            (advice.policy.name().to_owned(), ratios)
+        })
+        .collect();
+    json!({
+        "sampledOneOf": report.one_of,
+        "reads": report.reads,
+        "bytes": report.bytes,
+        "hitRatios": policies,
     })
 }
 

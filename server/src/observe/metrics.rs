@@ -5,7 +5,7 @@
 //! that a client could fill.
 
 use super::process::Process;
-use crate::engine::{MemoryStats, Readiness, Stats, WalStats};
+use crate::engine::{AdviceReport, MemoryStats, Readiness, Stats, WalStats};
 use crate::http::traffic::{DURATION_BOUNDS_US, PlaceTotals, Totals};
 use inflightkv_wal::SYNC_TIME_BOUNDS_US;
 use prometheus_client::collector::Collector;
@@ -258,6 +258,7 @@ impl Scrape {
             stats.expiry_lag.percentile(99.0) as f64 / 1e3,
         )?;
         encode_memory(out, &stats.memory)?;
+        encode_advice(out, &stats.advice)?;
         out.counter(
             "patch_retries",
             "Large patches computed again because the entry had changed.",
@@ -525,6 +526,30 @@ impl Out<'_> {
         self.family(name, help, unit, MetricType::Counter)?
             .encode_counter::<NoLabelSet, _, u64>(&value, None)
     }
+}
+
+/// What other policies and limits would bring.
+fn encode_advice(out: &mut Out<'_>, report: &AdviceReport) -> fmt::Result {
+    let mut family = out.family(
+        "advised_hit_ratio",
+        "The hit ratio that a policy would have at a share of the limit, by simulation of a sample.",
+        None,
+        MetricType::Gauge,
+    )?;
+    for advice in &report.policies {
+        for (share, ratio) in [
+            ("half", advice.half),
+            ("whole", advice.current),
+            ("double", advice.double),
+        ] {
+            if let Some(ratio) = ratio {
+                family
+                    .encode_family(&[("policy", advice.policy.name()), ("limit", share)])?
+                    .encode_gauge(&ratio)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The bound on memory, and eviction.

@@ -5,7 +5,7 @@ mod counts;
 mod ratio;
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::shell::{self, Failure};
@@ -13,7 +13,7 @@ use crate::shell::{self, Failure};
 const PACKAGES: [&str; 2] = ["inflightkv-server", "inflightkv-bench"];
 
 /// What `inflightkv-bench` runs besides its suite; anything else is taken for a benchmark of the suite.
-const PARTS: [&str; 3] = ["compare", "load", "counter"];
+const PARTS: [&str; 4] = ["compare", "load", "counter", "traces"];
 /// Comparisons that are asked for by their own name.
 const COMPARISONS: [&str; 3] = ["peers", "memory", "loops"];
 
@@ -34,9 +34,13 @@ pub(crate) struct Options {
     /// Why the counts change; it is written into the baseline
     #[arg(long, value_parser = reason)]
     reason: Option<String>,
-    /// Benchmarks of the suite [default: all of them], or one of peers, loops, memory, compare, load, counter
+    /// Benchmarks of the suite [default: all of them], or one of peers, loops, memory, compare, load, counter,
+    /// traces
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
+    /// For traces: the folder that has them
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["check", "update_baseline"])]
+    data: Option<PathBuf>,
     /// Arguments for `inflightkv-bench`; `-- --help` lists them
     #[arg(last = true, conflicts_with_all = ["check", "update_baseline"])]
     arguments: Vec<OsString>,
@@ -69,8 +73,15 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
             command.arg("suite");
         }
     }
+    command.args(&options.what);
+    if let Some(data) = &options.data {
+        // Relative to where it was typed, not to the root.
+        let data = std::path::absolute(data)
+            .map_err(|error| Failure(format!("{}: {error}", data.display())))?;
+        command.arg("--data").arg(data);
+    }
     // Its own sentence about what went wrong has been read by then.
-    shell::run(command.args(&options.what).args(&options.arguments))
+    shell::run(command.args(&options.arguments))
 }
 
 fn check(root: &Path, options: &Options) -> Result<(), Failure> {

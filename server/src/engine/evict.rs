@@ -308,12 +308,14 @@ impl Shared {
         }
         let everywhere = 0..self.partitions.count();
         let mut spent = Vec::new();
+        let mut freed = 0;
         for _ in 0..INLINE_VICTIMS_MAX {
-            let evicted = self.evict_some(lane, &everywhere, now, Reason::Inline, 1, &mut spent);
-            if evicted.is_none() {
-                return Room::Never;
+            match self.evict_some(lane, &everywhere, now, Reason::Inline, 1, &mut spent) {
+                None => return Room::Never,
+                Some(bytes) => freed += bytes,
             }
-            if self.fits(needed) {
+            // What is used may have become more on paper, because a partition reported what it had not yet.
+            if freed >= needed || self.fits(needed) {
                 return Room::There;
             }
         }

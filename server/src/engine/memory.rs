@@ -148,7 +148,8 @@ impl Meter {
         }
         let bytes = table.bytes() as u64;
         let change = bytes.wrapping_sub(table.reported) as i64;
-        let grain = if at_once {
+        let pressed = self.used_about() > self.high.load(Ordering::Relaxed);
+        let grain = if at_once || pressed {
             1
         } else {
             self.grain.load(Ordering::Relaxed)

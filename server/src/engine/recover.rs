@@ -515,6 +515,7 @@ fn replay_alone(
                 version: record.version,
                 sequence: sequence(record.lsn),
                 expires_at: record.expires_at,
+                pinned: record.pinned,
             }),
         }
         shared.recovery.flow()

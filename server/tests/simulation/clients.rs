@@ -103,6 +103,7 @@ impl World {
             change: change(&write.edit),
             durability: write.durability.into(),
             returning: false,
+            pin: None,
         });
         let Reply { value, wait_for } = match answer {
             Ok(reply) => reply,
@@ -206,6 +207,7 @@ impl World {
                     Some(_) => condition.clone().owned(),
                     None => engine::OwnedConditions::default(),
                 },
+                pin: None,
             })
             .collect();
         let writes = operations.iter().any(|operation| operation.edit.is_some());

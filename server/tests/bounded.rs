@@ -153,13 +153,11 @@ fn partitions_are_compared_by_what_wants_to_go_most() {
 #[test]
 fn a_write_past_the_limit_evicts_a_few_itself_and_is_refused_when_that_is_not_enough() {
     let store = Store::new(memory(1 << 20, PolicyKind::Lru), 4);
-    let mut number = 0;
     // Nobody turns the background: writes are on their own, and small ones manage.
-    for _ in 0..3_000 {
+    for number in 0..3_000 {
         store
             .put(&format!("key{number}"), 1_000, PutTtl::Clear)
             .expect("a few victims are enough");
-        number += 1;
     }
     let stats = store.engine.stats().memory;
     assert!(

@@ -353,6 +353,7 @@ mod tests {
                 version: 0,
                 sequence: Sequence::from_raw(1),
                 expires_at: None,
+                pinned: false,
             };
             table
                 .partition
@@ -374,6 +375,7 @@ mod tests {
                 key: "bad".to_owned(),
                 kind: BatchKind::Get,
                 conditions: super::super::OwnedConditions::default(),
+                pin: None,
             };
             let results = lane.batch(vec![operation], Durability::Default);
             let results = results.expect("a batch of its own").value;
@@ -392,6 +394,7 @@ mod tests {
                 },
                 durability: Durability::Default,
                 returning: true,
+                pin: None,
             };
             let patched = lane.write(patch);
             assert!(

@@ -60,6 +60,7 @@ fn put_if(lane: &Lane, key: &str, text: &str, conditions: Conditions<'_>) -> Rep
         },
         durability: Durability::Default,
         returning: false,
+        pin: None,
     })
     .expect("the store takes writes")
 }
@@ -75,6 +76,7 @@ fn delete(lane: &Lane, key: &str) -> Outcome {
         change: Change::Delete,
         durability: Durability::Default,
         returning: false,
+        pin: None,
     };
     lane.write(write).expect("the store takes writes").value
 }
@@ -90,6 +92,7 @@ fn merge(lane: &Lane, key: &str, patch: String) -> Reply<Outcome> {
         },
         durability: Durability::Default,
         returning: false,
+        pin: None,
     })
     .expect("the store takes writes")
 }
@@ -342,6 +345,7 @@ fn a_batch_does_every_operation_on_its_own_and_answers_in_order() {
         key: key.to_owned(),
         kind,
         conditions: OwnedConditions::default(),
+        pin: None,
     };
     let set = |text: &str| BatchKind::Put {
         value: json(text),

@@ -313,13 +313,6 @@ impl<S: BuildHasher> Partition<S> {
         heat + 1 == HEAT_MAX && entry.coding().is_some()
     }
 
-    /// Where `key` is, unless it has expired.
-    pub fn find(&self, key: &str, hash: u64, now: u64) -> Option<(Slot, &Entry)> {
-        let slot = self.table.find(hash, key.as_bytes())?;
-        let entry = self.table.entry(slot)?;
-        (!entry.is_expired(now)).then_some((slot, entry))
-    }
-
     /// Visits visible entries from slot `from` on, examining at most `examine_max` slots, and says where to go on; `None`
     /// at the end. Each is shown with the heat it has and then cools by one. When `visit` breaks, the survey goes on
     /// behind the entry it was shown.

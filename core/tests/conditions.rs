@@ -681,6 +681,7 @@ fn what_meets_a_coded_value_is_found_out_outside() {
             same,
         });
         let operation = Operation::Patch(Patch {
+            pin: None,
             kind: PatchKind::Merge,
             document: b"{}",
             expiry: PatchExpiry::Keep,

@@ -331,6 +331,7 @@ fn put(lane: &Lane, number: u64, values: &Values, random: &mut fastrand::Rng) {
     let mut bytes = Vec::with_capacity(values.bytes(number));
     values.append(number, random, &mut bytes);
     let reply = lane.write(Write {
+        pin: None,
         key: text(&key(number)),
         conditions: Conditions::default(),
         change: Change::Put {

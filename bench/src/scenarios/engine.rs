@@ -31,6 +31,7 @@ fn filled() -> (Engine, Lane) {
 
 fn write(lane: &Lane, key: &str, value: &str) {
     let reply = lane.write(Write {
+        pin: None,
         key,
         conditions: Conditions::default(),
         change: Change::Put {

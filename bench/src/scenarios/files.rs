@@ -68,6 +68,7 @@ impl Log {
             let number = self.next as usize % ENTRIES;
             let value = self.values[number].as_bytes();
             let head = RecordHead {
+                pinned: false,
                 lsn: Lsn::new(self.next),
                 version: 0,
                 expires_at: None,
@@ -136,6 +137,7 @@ fn save(disk: &snapshot::Directory, id: u64, keys: &[String], values: &[String])
     let mut block = writer.block_builder();
     for ((number, key), value) in (1..).zip(keys).zip(values) {
         let full = block.push(EntryRef {
+            pinned: false,
             sequence: number,
             version: 0,
             expires_at: None,

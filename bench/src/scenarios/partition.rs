@@ -128,6 +128,7 @@ fn patch() -> Work {
     Box::new(move || {
         count += 1;
         let operation = Operation::Patch(Patch {
+            pin: None,
             kind: PatchKind::Merge,
             document: documents[count % documents.len()].as_bytes(),
             expiry: PatchExpiry::Keep,

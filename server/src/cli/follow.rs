@@ -133,6 +133,7 @@ impl Following {
                             version: entry.version,
                             sequence: Sequence::from_raw(entry.sequence),
                             expires_at: entry.expires_at,
+                            pinned: entry.pinned,
                         });
                     }
                     match follower.is_stopping() {

@@ -262,7 +262,10 @@ impl Shared {
         victims_max: usize,
         spent: &mut Vec<Entry>,
     ) -> Option<u64> {
-        // What is not logged must not go: a restart would bring it back.
+        // A follower makes no change of its own, and what is not logged must not go: a restart would bring it back.
+        if !self.role.leads() {
+            return None;
+        }
         self.admit().ok()?;
         let partition = self.pressed_partition(range, now)?;
         let start = self.draw();
@@ -389,7 +392,10 @@ impl Lane {
         if bytes > shared.meter.limit() {
             return Room::Never;
         }
-        shared.evict_inline(self.index, bytes, self.now())
+        match shared.role.begin_write(self.index) {
+            Ok(_writing) => shared.evict_inline(self.index, bytes, self.now()),
+            Err(_) => Room::Never,
+        }
     }
 
     /// Evicts what the monitor asked this lane for; true when the slice ended before the work did.
@@ -398,6 +404,11 @@ impl Lane {
         let home = &shared.homes[self.index];
         let range = shared.partitions.homed_at(self.index);
         let mut spent = Vec::new();
+        // Evicting is writing: a hand-over to another server waits for the end of this slice.
+        let Ok(_writing) = shared.role.begin_write(self.index) else {
+            home.cannot_pay();
+            return false;
+        };
         while home.owes() > 0 {
             let evicted = shared.evict_some(
                 self.index,
@@ -469,6 +480,9 @@ impl Lane {
         let shared = &*self.shared;
         let started = Instant::now();
         let everywhere = 0..shared.partitions.count();
+        let Ok(_writing) = shared.role.begin_write(self.index) else {
+            return EvictState::Done;
+        };
         let mut spent = Vec::new();
         loop {
             if eviction.bytes >= eviction.wanted {

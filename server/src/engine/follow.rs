@@ -257,12 +257,15 @@ impl Follower {
                         version: record.version,
                         sequence,
                         expires_at: record.expires_at,
+                        pinned: record.pinned,
                     },
                 )?,
             };
             if table.schedule(applied.slot, applied.expires_at, now) {
                 shared.partitions.publish_due(place.partition, table);
             }
+            table.rank(&applied, place.hash, now);
+            shared.meter.account(table, false);
             Some(applied)
         });
         if let Some(due) = applied.as_ref().and_then(|applied| applied.expires_at) {

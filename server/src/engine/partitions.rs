@@ -155,7 +155,12 @@ impl Partitions {
     pub(crate) fn clear(&self) {
         for (partition, cell) in self.cells.iter().enumerate() {
             let empty = Table::new(&self.hasher);
-            let loaded = self.with(partition, |table| std::mem::replace(table, empty));
+            let loaded = self.with(partition, |table| {
+                let loaded = std::mem::replace(table, empty);
+                // What was said to be held is corrected when the partition next says what it holds.
+                table.reported = loaded.reported;
+                loaded
+            });
             cell.next_due.store(NEVER, Ordering::SeqCst);
             drop(loaded);
         }

@@ -462,9 +462,13 @@ impl Sweeper {
                             failed += 1;
                             table.partition.mark_incompressible(slot, sequence);
                         }
-                        None => return true,
+                        None => {
+                            shared.meter.account(table, false);
+                            return true;
+                        }
                     }
                 }
+                shared.meter.account(table, false);
                 false
             });
             spent.clear();

@@ -52,6 +52,7 @@ impl Store {
 
     fn write(&self, key: &str, change: Change, returning: bool) -> Outcome {
         let write = Write {
+            pin: None,
             key,
             conditions: Conditions::default(),
             change,
@@ -483,6 +484,7 @@ fn the_thread_does_it_by_itself() {
     let values: Vec<String> = (0..500).map(|number| user(&mut random, number)).collect();
     for (number, value) in values.iter().enumerate() {
         let write = Write {
+            pin: None,
             key: &format!("user/{number}"),
             conditions: Conditions::default(),
             change: Change::Put {

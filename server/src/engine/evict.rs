@@ -16,6 +16,10 @@ use std::time::{Duration, Instant};
 
 /// Partitions looked at for one victim.
 const SAMPLES: usize = 5;
+/// The part of the limit that may stand above it for a moment.
+const OVERSHOOT: u64 = 32;
+/// Bytes of a key and of an entry's header, more than nearly all of them take.
+const BESIDE_VALUE: u64 = 256;
 /// Victims that a write may evict itself.
 const INLINE_VICTIMS_MAX: usize = 8;
 /// Victims taken from one partition before others are looked at again, when it is large.
@@ -304,6 +308,12 @@ impl Shared {
         self.meter.budget().fits(used, needed)
     }
 
+    /// Whether so many bytes more may stand above the limit for a moment: a write that has evicted its share is not
+    /// refused because a partition said only now what it holds, or another write took the room.
+    fn fits_for_a_moment(&self, needed: u64) -> bool {
+        self.fits(needed.saturating_sub(self.meter.limit() / OVERSHOOT))
+    }
+
     /// Evicts a bounded number of victims, until `needed` bytes fit.
     fn evict_inline(&self, lane: usize, needed: u64, now: u64) -> Room {
         if self.meter.policy().is_none() {
@@ -346,8 +356,10 @@ impl Shared {
         if needed == 0 || self.fits(needed) {
             return Ok(());
         }
-        if self.evict_inline(lane, needed, now) == Room::There {
-            return Ok(());
+        match self.evict_inline(lane, needed, now) {
+            Room::There => return Ok(()),
+            Room::Later if self.fits_for_a_moment(needed) => return Ok(()),
+            Room::Later | Room::Never => {}
         }
         self.meter.figures.refused.fetch_add(1, Ordering::Relaxed);
         Err(WriteError::MemoryFull {
@@ -384,7 +396,12 @@ impl Lane {
     /// after [`Room::Later`], and lets others have their turn in between; the write itself tries once more.
     pub fn make_room(&self, bytes: u64) -> Room {
         let shared = &*self.shared;
-        if bytes == 0 || !shared.meter.is_limited() || shared.fits(bytes) {
+        if bytes == 0 || !shared.meter.is_limited() {
+            return Room::There;
+        }
+        // What the entry takes beside its value.
+        let bytes = bytes + BESIDE_VALUE;
+        if shared.fits(bytes) {
             return Room::There;
         }
         shared.meter.note_write(bytes);

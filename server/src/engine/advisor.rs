@@ -308,6 +308,11 @@ impl Shadow {
 
     fn halve(&mut self) {
         self.below /= 2;
+        // A request stands for twice as many from here on, so those before count half.
+        for simulation in &mut self.simulations {
+            simulation.hits /= 2;
+            simulation.reads /= 2;
+        }
         let leaving = self.slots.keys().filter(|hash| mixed(**hash) >= self.below);
         for hash in leaving.copied().collect::<Vec<_>>() {
             self.removed(hash);

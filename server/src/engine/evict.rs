@@ -314,8 +314,8 @@ impl Shared {
         self.fits(needed.saturating_sub(self.meter.limit() / OVERSHOOT))
     }
 
-    /// Evicts a bounded number of victims, until `needed` bytes fit.
-    fn evict_inline(&self, lane: usize, needed: u64, now: u64) -> Room {
+    /// Evicts a bounded number of victims, until `needed` bytes fit, or, `on_credit`, until so many went.
+    fn evict_inline(&self, lane: usize, needed: u64, now: u64, on_credit: bool) -> Room {
         if self.meter.policy().is_none() {
             return Room::Never;
         }
@@ -328,7 +328,7 @@ impl Shared {
                 Some(bytes) => freed += bytes,
             }
             // What is used may have become more on paper, because a partition reported what it had not yet.
-            if freed >= needed || self.fits(needed) {
+            if (on_credit && freed >= needed) || self.fits(needed) {
                 return Room::There;
             }
         }
@@ -356,7 +356,7 @@ impl Shared {
         if needed == 0 || self.fits(needed) {
             return Ok(());
         }
-        match self.evict_inline(lane, needed, now) {
+        match self.evict_inline(lane, needed, now, true) {
             Room::There => return Ok(()),
             Room::Later if self.fits_for_a_moment(needed) => return Ok(()),
             Room::Later | Room::Never => {}
@@ -410,7 +410,7 @@ impl Lane {
             return Room::Never;
         }
         match shared.role.begin_write(self.index) {
-            Ok(_writing) => shared.evict_inline(self.index, bytes, self.now()),
+            Ok(_writing) => shared.evict_inline(self.index, bytes, self.now(), false),
             Err(_) => Room::Never,
         }
     }

@@ -139,6 +139,40 @@ impl Tail {
         }
     }
 
+    /// Shows the next durable records to `visit`, or waits for some, for at most `wait`; `scratch` is memory to work in.
+    /// Blocks for the file system.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub fn visit(
+        &mut self,
+        scratch: &mut Vec<u8>,
+        wait: Duration,
+        mut visit: impl FnMut(&Record<'_>),
+    ) -> Result<TailStep, TailError> {
+        scratch.clear();
+        let step = self.next(scratch, wait)?;
+        let mut rest = scratch.get(FRAME_HEADER_LEN..).unwrap_or_default();
+        let frame = scratch
+            .first_chunk::<FRAME_HEADER_LEN>()
+            .and_then(|header| FrameHeader::decode(header, &self.store_id, STREAM_SEGMENT).ok());
+        for _ in 0..frame.as_ref().map_or(0, |header| header.count) {
+            let Ok((mut record, len)) = decode_record_again(rest) else {
+                break;
+            };
+            record.written_at_ms = frame.as_ref().map_or(0, |header| header.written_at_ms);
+            visit(&record);
+            rest = &rest[len..];
+        }
+        Ok(step)
+    }
+
+    /// The number of the next record to be given out; those before it were.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        self.next
+    }
+
     fn step(&mut self, out: &mut Vec<u8>) -> Result<Step, TailError> {
         let mut open = match self.open.take() {
             Some(open) => open,

@@ -54,6 +54,7 @@ pub(crate) fn command() -> Command {
         .subcommand(patch())
         .subcommand(del())
         .subcommand(keys())
+        .subcommand(watch())
         .subcommand(
             Command::new("completions")
                 .about("Print completions for a shell")
@@ -374,6 +375,42 @@ fn keys() -> Command {
                 .long("values")
                 .action(ArgAction::SetTrue)
                 .help("A line of JSON a key, with key, version, etag and value"),
+        )
+}
+
+fn watch() -> Command {
+    client(Command::new("watch"))
+        .about("Print changes as they happen, a line of JSON each, in order")
+        .long_about(
+            "Print changes as they happen, a line of JSON each, in order.\n\nEvery line has the sequence of its change; \
+             a watch that ended goes on after it with --from SEQUENCE+1. A line with \"op\":\"gap\" says that \
+             changes asked for are kept no longer.",
+        )
+        .arg(
+            Arg::new("prefix")
+                .long("prefix")
+                .value_name("TEXT")
+                .help("Only keys that begin with this"),
+        )
+        .arg(
+            Arg::new("from")
+                .long("from")
+                .value_name("SEQUENCE")
+                .value_parser(clap::value_parser!(u64))
+                .help("The changes from this one on; without it those that are still to come"),
+        )
+        .arg(
+            Arg::new("values")
+                .long("values")
+                .action(ArgAction::SetTrue)
+                .help("With the value that each change gave its key"),
+        )
+        .arg(
+            Arg::new("limit")
+                .long("limit")
+                .value_name("N")
+                .value_parser(clap::value_parser!(u64).range(1..))
+                .help("End after this many changes"),
         )
 }
 

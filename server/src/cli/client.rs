@@ -291,11 +291,11 @@ pub(crate) fn problem(status: u16, body: &[u8]) -> String {
     sentence
 }
 
-fn broken(error: &io::Error) -> Failure {
+pub(crate) fn broken(error: &io::Error) -> Failure {
     Failure::Failed(format!("the answer broke off: {error}"))
 }
 
-fn text<'m>(matches: &'m ArgMatches, name: &str) -> Option<&'m str> {
+pub(crate) fn text<'m>(matches: &'m ArgMatches, name: &str) -> Option<&'m str> {
     matches.get_one::<String>(name).map(String::as_str)
 }
 
@@ -371,10 +371,10 @@ pub(crate) fn is_json(content_type: &str) -> bool {
 
 /// Query parameters, encoded as they are added.
 #[derive(Debug, Default)]
-struct Query(String);
+pub(crate) struct Query(String);
 
 impl Query {
-    fn add(&mut self, name: &str, value: Option<&str>) {
+    pub(crate) fn add(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {
             let separator = if self.0.is_empty() { '?' } else { '&' };
             let value = utf8_percent_encode(value, ENCODED);
@@ -382,7 +382,7 @@ impl Query {
         }
     }
 
-    fn after(&self, path: &str) -> String {
+    pub(crate) fn after(&self, path: &str) -> String {
         format!("{path}{}", self.0)
     }
 }

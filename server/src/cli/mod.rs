@@ -19,6 +19,7 @@ mod repair;
 mod rules;
 mod serve;
 mod usage;
+mod watch;
 mod wire;
 
 use std::env;
@@ -105,6 +106,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         Some(("patch", matches)) => client::patch(matches),
         Some(("del", matches)) => client::del(matches),
         Some(("keys", matches)) => client::keys(matches),
+        Some(("watch", matches)) => watch::run(matches),
         Some(("completions", matches)) => manual::completions(matches),
         Some(("man", _)) => manual::man(),
         Some((name, _)) => unreachable!("{name} is not a subcommand of the command line"),

@@ -295,6 +295,7 @@ impl Shared {
             self.meter.account(table, true);
             evicted
         });
+        self.feed.settle();
         spent.clear();
         (evicted > 0).then_some(evicted)
     }

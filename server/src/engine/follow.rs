@@ -9,7 +9,7 @@ use super::checkpoint::CheckpointError;
 use super::recover::{Loader, new_store_id};
 use super::sequencer::first_of_run;
 use super::{Engine, RecoverError, Refusal, Shared};
-use inflightkv_core::{LoadedEntry, Sequence};
+use inflightkv_core::{Cause, LoadedEntry, Logged, Sequence};
 use inflightkv_snapshot::chain;
 use inflightkv_wal::{self as wal, Op, Record, WaitError};
 use parking_lot::Mutex;
@@ -210,6 +210,7 @@ impl Follower {
         self.shared
             .phase
             .store(super::RECOVERING, Ordering::Release);
+        self.shared.feed.break_off();
         self.shared.partitions.clear();
     }
 
@@ -240,7 +241,11 @@ impl Follower {
         let place = shared.partitions.place(record.key);
         let now = shared.options.clock.now();
         let applied = shared.partitions.with(place.partition, |table| {
+            let telling = shared.feed.begin();
             let epoch = shared.sequencer.advance_to(sequence);
+            if let Some(telling) = telling {
+                telling.tell(sequence, &logged(record), now);
+            }
             if table.epoch != epoch {
                 let before = Sequence::from_raw(sequence.get() - 1);
                 shared.checkpointer.freeze(table, epoch, before);
@@ -272,6 +277,7 @@ impl Follower {
             shared.homes[shared.partitions.home_of(place.partition)].timer_set(due);
         }
         drop(applied);
+        shared.feed.settle();
     }
 
     /// Everything up to `applied` is here, and the other store has everything up to `source` on its disk.
@@ -411,6 +417,25 @@ impl Shared {
             return None;
         };
         Some(reason)
+    }
+}
+
+/// A change of the other store as one of this.
+fn logged<'a>(record: &Record<'a>) -> Logged<'a> {
+    Logged {
+        key: record.key,
+        removed: match (record.op, record.cause) {
+            (Op::Put, _) => None,
+            (Op::Delete, wal::Cause::Evicted) => Some(Cause::Evicted),
+            (Op::Delete, wal::Cause::Client) => Some(Cause::Client),
+        },
+        value: record.value,
+        shared_value: None,
+        media_type: record.media_type,
+        crc: record.value_crc,
+        version: record.version,
+        expires_at: record.expires_at,
+        pinned: record.pinned,
     }
 }
 

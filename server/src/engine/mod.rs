@@ -30,6 +30,7 @@ mod role;
 mod rules;
 mod sequencer;
 mod stats;
+mod watch;
 mod write;
 
 pub use adapters::{snapshot_codecs, wal_codecs};
@@ -57,6 +58,7 @@ pub use stats::{
     CompressionStats, DiskListing, EvictedStats, MemoryStats, PartitionReport, SegmentListing,
     SnapshotListing, Stats, WalStats,
 };
+pub use watch::{Watch, WatchError, WatchStep};
 pub use write::{Change, Durability, Outcome, PatchTtl, PutTtl, Stored, Value, Write, WriteError};
 
 use advisor::Advisor;
@@ -195,6 +197,7 @@ pub(crate) struct Shared {
     incarnation: AtomicU64,
     role: role::Role,
     follow: follow::Follow,
+    feed: watch::Feed,
     recovery: Recovery,
     recovery_report: Mutex<Option<RecoveryReport>>,
     rules: RuleBook,
@@ -368,6 +371,7 @@ impl Engine {
             incarnation: AtomicU64::new(0),
             role: role::Role::new(options.lanes),
             follow: follow::Follow::default(),
+            feed: watch::Feed::default(),
             recovery: Recovery::new(),
             recovery_report: Mutex::default(),
             rules: RuleBook::new(Arc::clone(&options.rules)),

@@ -567,6 +567,7 @@ impl Shared {
                 spent: [spent, applied.previous],
             }
         });
+        self.feed.settle();
         if compresses {
             self.compressor.note();
         }
@@ -585,8 +586,12 @@ impl Shared {
         mutation: Mutation,
         now: u64,
     ) -> (Applied, Sequence) {
+        let telling = self.feed.begin();
         let ticket = self.sequencer.next();
         let sequence = ticket.sequence;
+        if let Some(telling) = telling {
+            telling.tell(sequence, &table.partition.logged(&mutation), now);
+        }
         self.checkpointer.note_change();
         if table.epoch != ticket.epoch {
             // A snapshot cut the sequence since this partition was last touched: what it holds now is what it held

@@ -112,6 +112,13 @@ pub(crate) enum Fault {
         "the log does not reach back so far: its oldest record is {oldest}; take a backup, and go on from its end"
     )]
     LogGone { oldest: u64 },
+    #[error("there are {max} watches already, and no more are given")]
+    TooManyWatches { max: usize },
+    #[error(
+        "the last change has the sequence {last}, so the changes from {from} on are none of this store; its next has {next}",
+        next = last + 1
+    )]
+    WatchAhead { from: u64, last: u64 },
     #[error("there are {max} streams of the log already, and no more are given")]
     TooManyStreams { max: usize },
     #[error("{0}")]
@@ -194,6 +201,7 @@ impl Fault {
             | Self::Refused(_)
             | Self::TooManyConnections
             | Self::TooManyStreams { .. }
+            | Self::TooManyWatches { .. }
             | Self::Contended
             | Self::Snapshot(CheckpointError::TooManyBackups { .. })
             | Self::Crowded

@@ -37,6 +37,11 @@ impl Caller {
         self.identity.as_ref()?.scope.clone()
     }
 
+    /// Whose the request is, when somebody has to say so.
+    pub(crate) fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.clone()
+    }
+
     /// Refuses what takes more than the caller has: a role, or a key of its scope.
     pub(crate) fn check(
         &self,

@@ -386,10 +386,12 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::Snapshot(_)
         | Fault::LogGone { .. }
         | Fault::TooManyStreams { .. }
+        | Fault::TooManyWatches { .. }
         | Fault::Role(_)
         | Fault::Damaged
         | Fault::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         Fault::PersistenceOff
+        | Fault::WatchAhead { .. }
         | Fault::Parameter { .. }
         | Fault::UnknownParameters { .. }
         | Fault::Header { .. }

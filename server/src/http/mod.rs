@@ -54,6 +54,7 @@ mod ui;
 mod uploads;
 mod v1;
 mod value;
+mod watch;
 mod wire;
 
 pub use configuration::{Configuration, SettingError};

@@ -150,6 +150,8 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "SNAPSHOT_FAILED"),
         },
         Fault::LogGone { .. } => (StatusCode::GONE, "LOG_GONE"),
+        Fault::TooManyWatches { .. } => (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_WATCHES"),
+        Fault::WatchAhead { .. } => (StatusCode::BAD_REQUEST, "SEQUENCE_AHEAD"),
         Fault::TooManyStreams { .. } => (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS"),
         Fault::Role(error) => match error {
             RoleError::NotNow(_) => (StatusCode::CONFLICT, "WRONG_ROLE"),
@@ -231,7 +233,10 @@ fn members(fault: &Fault) -> Vec<(&'static str, Member)> {
             )]
         }
         Fault::LogGone { oldest } => vec![("oldest", Member::Number(*oldest))],
-        Fault::TooManyStreams { max } => vec![("limit", Member::Number(*max as u64))],
+        Fault::WatchAhead { last, .. } => vec![("lastSequence", Member::Number(*last))],
+        Fault::TooManyStreams { max } | Fault::TooManyWatches { max } => {
+            vec![("limit", Member::Number(*max as u64))]
+        }
         Fault::Operation { index, .. } => vec![("index", Member::Number(*index as u64))],
         Fault::Patch(PatchError::TooLarge { max, .. }) => {
             vec![("limit", Member::Number(*max as u64))]

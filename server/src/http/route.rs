@@ -14,6 +14,7 @@ pub(crate) enum Endpoint {
     V1Key,
     V1Keys,
     V1Batch,
+    Watch,
     Stats,
     Metrics,
     Ui,
@@ -47,6 +48,7 @@ impl Endpoint {
         Self::V1Key,
         Self::V1Keys,
         Self::V1Batch,
+        Self::Watch,
         Self::Stats,
         Self::Metrics,
         Self::Ui,
@@ -82,6 +84,7 @@ impl Endpoint {
             "/kv" => Self::KvKeys,
             "/v1/keys" => Self::V1Keys,
             "/v1/batch" => Self::V1Batch,
+            "/v1/watch" => Self::Watch,
             "/v1/admin/stats" => Self::Stats,
             "/v1/admin/snapshot" => Self::Snapshot,
             "/v1/admin/snapshots" => Self::Snapshots,
@@ -115,6 +118,7 @@ impl Endpoint {
             Self::V1Key => "/v1/kv/{key}",
             Self::V1Keys => "/v1/keys",
             Self::V1Batch => "/v1/batch",
+            Self::Watch => "/v1/watch",
             Self::Stats => "/v1/admin/stats",
             Self::Metrics => "/metrics",
             Self::Ui => "/ui",
@@ -142,7 +146,7 @@ impl Endpoint {
             Self::V1Batch | Self::Snapshot | Self::Promote | Self::Demote | Self::Evict => "POST",
             Self::Config => "GET, HEAD, PATCH",
             // Not HEAD: these are made while they are sent.
-            Self::Backup | Self::Wal => "GET",
+            Self::Backup | Self::Wal | Self::Watch => "GET",
             _ => "GET, HEAD",
         }
     }
@@ -185,9 +189,12 @@ impl Endpoint {
             }
             // A batch that writes takes more, which is known once it has been read.
             // Figures name no key.
-            Self::KvKeys | Self::ClusterRoute | Self::V1Keys | Self::V1Batch | Self::Metrics => {
-                Some(Role::Read)
-            }
+            Self::KvKeys
+            | Self::ClusterRoute
+            | Self::V1Keys
+            | Self::V1Batch
+            | Self::Watch
+            | Self::Metrics => Some(Role::Read),
             _ => Some(Role::Admin),
         }
     }
@@ -203,6 +210,7 @@ impl Endpoint {
             Self::V1Key
             | Self::V1Keys
             | Self::V1Batch
+            | Self::Watch
             | Self::Stats
             | Self::Snapshot
             | Self::Snapshots

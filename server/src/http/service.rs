@@ -9,7 +9,9 @@ use super::guests::Seat;
 use super::io::Link;
 use super::route::Endpoint;
 use super::traffic::{Place, Surface};
-use super::{admin, backup, batch, configuration, follow, health, hot, keys, kv, metrics, ui, v1};
+use super::{
+    admin, backup, batch, configuration, follow, health, hot, keys, kv, metrics, ui, v1, watch,
+};
 use crate::observe::{Record, Stages};
 use crate::trust::Place as Reserved;
 use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
@@ -348,6 +350,7 @@ fn dispatch(
         Endpoint::ClusterRoute => kv::cluster_route(state, parts, key_start),
         Endpoint::V1Keys => keys::page(state, &parts, caller.scope()),
         Endpoint::V1Batch => batch::post(state, parts, body, caller),
+        Endpoint::Watch => watch::get(state, &parts, &caller),
         Endpoint::Stats => admin::stats(state, &parts),
         Endpoint::Metrics => Ok(metrics::get(state, &parts)),
         Endpoint::Ui => Ok(ui::page()),

@@ -1,6 +1,7 @@
 //! Requests and connections, counted by each event loop for itself and summed when somebody asks.
 
 use super::route::Endpoint;
+use super::watch::{WatchFigures, Watching};
 use http::{Method, StatusCode};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +13,8 @@ pub struct Traffic {
     loops: Mutex<Vec<Arc<LoopTraffic>>>,
     /// Shared by all loops, because the limit is over all of them.
     open: AtomicUsize,
+    /// Those who watch the changes.
+    pub(crate) watching: Watching,
 }
 
 /// The counters of one event loop. Only that loop writes them; anybody may read.
@@ -137,6 +140,7 @@ pub(crate) struct Totals {
     pub(crate) open: usize,
     pub(crate) blocked: u64,
     pub(crate) blocked_nanos: u64,
+    pub(crate) watching: WatchFigures,
 }
 
 /// One route and method over all loops.
@@ -208,6 +212,7 @@ impl Traffic {
             blocked: sum(&|counters| &counters.blocked),
             blocked_nanos: sum(&|counters| &counters.blocked_nanos),
             open: self.open.load(Ordering::Relaxed),
+            watching: self.watching.figures(),
         }
     }
 }

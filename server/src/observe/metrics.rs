@@ -196,7 +196,33 @@ impl Scrape {
             "Connections refused because too many were open.",
             None,
             traffic.refused,
-        )
+        )?;
+        let watching = traffic.watching;
+        out.gauge("watches", "Watches that are open.", None, watching.open)?;
+        out.counter(
+            "watch_changes",
+            "Changes told to watches.",
+            None,
+            watching.changes,
+        )?;
+        out.counter(
+            "watch_gaps",
+            "Watches that began where changes were kept no longer, and were told so.",
+            None,
+            watching.gaps,
+        )?;
+        let mut family = out.family(
+            "watches_dropped",
+            "Watches ended because their client was too slow.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (reason, count) in watching.dropped {
+            family
+                .encode_family(&[("reason", reason)])?
+                .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
     }
 
     fn encode_store(&self, out: &mut Out<'_>) -> fmt::Result {

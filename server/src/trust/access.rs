@@ -67,6 +67,11 @@ impl Access {
         found
     }
 
+    /// Whether somebody who was let in would be let in again: what goes on for long asks from time to time.
+    pub fn still_knows(&self, identity: &Identity, now_ms: u64) -> bool {
+        !self.is_required() || self.tokens.read().has(identity, now_ms)
+    }
+
     /// Counts a request that its sender may not make.
     pub fn count_forbidden(&self) {
         self.forbidden.fetch_add(1, Ordering::Relaxed);

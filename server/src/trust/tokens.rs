@@ -199,6 +199,13 @@ impl Tokens {
         self.tokens.len() + self.certificates.len()
     }
 
+    /// Whether `identity` is one that a token or certificate stands for now.
+    #[must_use]
+    pub fn has(&self, identity: &Identity, now_ms: u64) -> bool {
+        let mut all = self.tokens.iter().chain(&self.certificates);
+        all.any(|known| *known.identity == *identity && known.is_valid(now_ms))
+    }
+
     /// Whose token this is.
     ///
     /// # Errors
@@ -228,10 +235,17 @@ fn find(known: &[Known], hash: &[u8; 32], now_ms: u64) -> Result<Arc<Identity>, 
     let Some(known) = known.get(found as usize) else {
         return Err(Denied::Unknown);
     };
-    let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
-    match known.expires {
-        Some(expires) if expires <= now => Err(Denied::Expired(known.identity.name.clone())),
-        _ => Ok(Arc::clone(&known.identity)),
+    if known.is_valid(now_ms) {
+        Ok(Arc::clone(&known.identity))
+    } else {
+        Err(Denied::Expired(known.identity.name.clone()))
+    }
+}
+
+impl Known {
+    fn is_valid(&self, now_ms: u64) -> bool {
+        let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
+        self.expires.is_none_or(|expires| expires > now)
     }
 }
 

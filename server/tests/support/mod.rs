@@ -224,6 +224,25 @@ impl Client {
         }
     }
 
+    /// Another connection to the same server.
+    pub(crate) fn another(&self) -> Self {
+        Self::connect(self.stream.peer_addr().expect("a connected socket"))
+    }
+
+    /// What has come of an answer without an end, up to and with the next empty line.
+    pub(crate) fn next_block(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = find(&self.unread, b"\n\n") {
+                let rest = self.unread.split_off(end + 2);
+                let block = std::mem::replace(&mut self.unread, rest);
+                return Some(String::from_utf8(block).expect("text"));
+            }
+            if !self.more() {
+                return None;
+            }
+        }
+    }
+
     /// Sends bytes as they are; an error when the server has closed the connection.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref())
@@ -370,6 +389,11 @@ impl Client {
             }
             body.extend_from_slice(&chunk[..len]);
         }
+    }
+
+    /// The next `len` bytes.
+    pub(crate) fn bytes_of(&mut self, len: usize) -> Vec<u8> {
+        self.bytes(len).expect("the connection goes on")
     }
 
     fn bytes(&mut self, len: usize) -> Result<Vec<u8>, CutOff> {

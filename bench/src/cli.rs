@@ -209,6 +209,9 @@ pub(crate) struct Data {
     /// Size of a value, JSON
     #[arg(long, default_value_t = 100, value_parser = bytes_in::<VALUE_BYTES_MIN, { 64 << 20 }>)]
     pub(crate) value_bytes: usize,
+    /// What values are made of
+    #[arg(long, value_enum, default_value = "random")]
+    pub(crate) content: Content,
     /// Size of the values of --large-percent of the keys
     #[arg(long, default_value_t = 65_536, value_parser = bytes_in::<VALUE_BYTES_MIN, { 64 << 20 }>)]
     pub(crate) large_bytes: usize,
@@ -234,12 +237,22 @@ pub(crate) struct Data {
 
 const ZIPF: f64 = 0.99;
 
+/// What is in a value besides its revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Content {
+    /// Letters and digits, which no codec makes much smaller
+    Random,
+    /// English words, drawn at random
+    Words,
+}
+
 impl Data {
     /// Values of one size; everything else as it is by default.
     pub(crate) fn new(keys: u64, value_bytes: usize, seed: u64) -> Self {
         Self {
             keys,
             value_bytes,
+            content: Content::Random,
             large_bytes: value_bytes,
             large_percent: 0,
             popularity: None,

@@ -76,6 +76,18 @@ impl Environment {
         })
     }
 
+    /// An error unless figures of this machine can be set beside those of a baseline.
+    pub(crate) fn demand_same_machine(&self, baseline: &Self) -> Result<(), Error> {
+        if self.processor == baseline.processor && self.cores == baseline.cores {
+            return Ok(());
+        }
+        Err(Error::Usage(format!(
+            "the baseline is of another machine ({}, {} cores; this is {}, {} cores), so nothing can be compared; \
+             take one here with `cargo xtask bench -- --save-baseline`",
+            baseline.processor, baseline.cores, self.processor, self.cores
+        )))
+    }
+
     /// The machine in a line.
     pub(crate) fn line(&self) -> String {
         format!(
@@ -239,6 +251,15 @@ mod tests {
         assert_eq!(date(0), "1970-01-01 00:00 UTC");
         assert_eq!(date(951_782_400), "2000-02-29 00:00 UTC");
         assert_eq!(date(1_795_617_031), "2026-11-25 14:30 UTC");
+    }
+
+    #[test]
+    fn another_machine_is_told_apart() {
+        let (here, mut there) = (Environment::default(), Environment::default());
+        assert!(here.demand_same_machine(&there).is_ok());
+        there.cores += 1;
+        let error = here.demand_same_machine(&there).unwrap_err().to_string();
+        assert!(error.contains("of another machine"), "{error}");
     }
 
     #[test]

@@ -80,6 +80,20 @@ fn a_quick_run_measures_and_writes_a_page() {
         "more than a screen:\n{summary}"
     );
 
+    // One of another machine is refused before anything is measured.
+    let mut foreign = report;
+    foreign["environment"]["processor"] = "Difference Engine No. 2".into();
+    let foreign_path = folder.path().join("foreign.json");
+    std::fs::write(&foreign_path, foreign.to_string()).expect("a file");
+    let path = foreign_path.to_str().expect("text");
+    let output = suite(folder.path(), &["--baseline", path]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && error.contains("of another machine (Difference Engine No. 2"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1, "{error}");
+
     // A second run is set beside the first.
     let output = suite(folder.path(), &["expiry"]);
     assert!(output.status.success(), "{output:?}");

@@ -109,9 +109,9 @@ impl Work {
 
 pub(crate) fn run(options: &Peers) -> Result<(), Error> {
     let names = servers::available(&options.servers);
-    let baseline = output::baseline(&options.output, "peers")?;
     let folder = temporary_folder(options.subjects.temp.as_deref())?;
     let environment = Environment::read().with_disk(folder.path())?;
+    let baseline = output::baseline(&options.output, "peers", &environment)?;
     let started_at = environment::now();
     let start = Instant::now();
     let launcher = Launcher::new(&options.subjects, folder.path())?;
@@ -182,9 +182,6 @@ pub(crate) fn run(options: &Peers) -> Result<(), Error> {
         seconds: start.elapsed().as_secs_f64(),
         sections,
     };
-    if let Some(baseline) = &baseline {
-        document.demand_same_machine(baseline)?;
-    }
     output::publish(
         &document,
         "peers",

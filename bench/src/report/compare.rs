@@ -1,6 +1,5 @@
 //! Two documents of one machine, figure by figure.
 
-use crate::error::Error;
 use crate::report::{Better, Document, Figure};
 
 /// Closer than this is the same, on a machine that does nothing else.
@@ -35,19 +34,6 @@ impl Document {
         let section = self.sections.iter().find(|other| other.name == section)?;
         let figure = section.figures.iter().find(|other| other.name == figure)?;
         Some(figure.value)
-    }
-
-    /// An error unless figures of both can be set side by side.
-    pub(crate) fn demand_same_machine(&self, baseline: &Self) -> Result<(), Error> {
-        let (here, there) = (&self.environment, &baseline.environment);
-        if here.processor == there.processor && here.cores == there.cores {
-            return Ok(());
-        }
-        Err(Error::Usage(format!(
-            "the baseline is of another machine ({}, {} cores; this is {}, {} cores), so nothing can be compared; \
-             take one here with `cargo xtask bench -- --save-baseline`",
-            there.processor, there.cores, here.processor, here.cores
-        )))
     }
 }
 

@@ -3,19 +3,27 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::Output;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::report::Document;
 use crate::report::text::Summary;
 
-/// Reads the baseline before anything is measured, so that a wrong one is known at once.
-pub(crate) fn baseline(output: &Output, name: &str) -> Result<Option<Document>, Error> {
-    match &output.baseline {
-        Some(path) => Document::read(path).map(Some),
-        None => {
-            let path = saved(output, name);
-            path.is_file().then(|| Document::read(&path)).transpose()
-        }
-    }
+/// Reads the baseline before anything is measured, so that a wrong one is known at once: one of another format, or of
+/// another machine than this.
+pub(crate) fn baseline(
+    output: &Output,
+    name: &str,
+    here: &Environment,
+) -> Result<Option<Document>, Error> {
+    let saved = saved(output, name);
+    let path = match &output.baseline {
+        Some(path) => path,
+        None if saved.is_file() => &saved,
+        None => return Ok(None),
+    };
+    let document = Document::read(path)?;
+    here.demand_same_machine(&document.environment)?;
+    Ok(Some(document))
 }
 
 /// Writes `NAME.json` and `NAME.html`, prints the summary, and says where the page is.

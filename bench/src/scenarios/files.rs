@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use crate::scenarios::{NOW, Scenario, Work, key, value};
 
 pub(super) const LIST: &[Scenario] = &[
+    Scenario::new("wal/encode", 4_096, encode),
     Scenario::new("wal/append-64", 200, append),
     Scenario::new("wal/replay-2000", 10, replay),
     Scenario::new("snapshot/write-2000", 10, write),
@@ -64,6 +65,11 @@ impl Log {
     }
 
     fn append(&mut self, records: usize) {
+        self.hand_over(records);
+        black_box(self.writer.round(NOW));
+    }
+
+    fn hand_over(&mut self, records: usize) {
         for _ in 0..records {
             let number = self.next as usize % ENTRIES;
             let value = self.values[number].as_bytes();
@@ -81,8 +87,20 @@ impl Log {
             self.wal.append(0, &head, wal::Value::Inline(value));
             self.next += 1;
         }
-        black_box(self.writer.round(NOW));
     }
+}
+
+/// One record into the buffer of its lane; the writer empties that now and then, or it would grow for ever.
+fn encode() -> Work {
+    let mut log = Log::new();
+    let mut count = 0_usize;
+    Box::new(move || {
+        log.hand_over(1);
+        count += 1;
+        if count.is_multiple_of(1_024) {
+            black_box(log.writer.round(NOW));
+        }
+    })
 }
 
 fn append() -> Work {

@@ -3,6 +3,7 @@
 mod engine;
 mod files;
 mod partition;
+mod policies;
 mod small;
 
 /// One piece of work. Calling what [`Scenario::start`] returns does it once.
@@ -39,7 +40,14 @@ impl Scenario {
 /// All scenarios, by crate.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [partition::LIST, small::LIST, files::LIST, engine::LIST].concat_all()
+    [
+        partition::LIST,
+        policies::LIST,
+        small::LIST,
+        files::LIST,
+        engine::LIST,
+    ]
+    .concat_all()
 }
 
 trait ConcatAll {

@@ -1,12 +1,12 @@
-//! Checking and minifying JSON, checking keys, timers, and every codec.
+//! Checking and minifying JSON, checking keys, timers, every codec.
 
 use std::hint::black_box;
 
-use inflightkv_compression::{CodecId, codec};
+use inflightkv_compression::{CodecId, codec, dictionary};
 use inflightkv_eviction::TimerWheel;
 use inflightkv_validation::{KeyLimits, Limits, check, check_key, minify};
 
-use crate::scenarios::{DOCUMENT, NOW, Scenario, Work, key};
+use crate::scenarios::{DOCUMENT, NOW, Scenario, Work, key, value};
 
 pub(super) const LIST: &[Scenario] = &[
     Scenario::new("validation/check", 2_000, check_document),
@@ -17,6 +17,7 @@ pub(super) const LIST: &[Scenario] = &[
     Scenario::new("compression/lz4", 1_000, || both_ways(CodecId::Lz4)),
     Scenario::new("compression/snappy", 1_000, || both_ways(CodecId::Snappy)),
     Scenario::new("compression/zstd", 200, || both_ways(CodecId::Zstd)),
+    Scenario::new("compression/dictionary", 200, with_dictionary),
 ];
 
 fn check_document() -> Work {
@@ -68,6 +69,24 @@ fn both_ways(id: CodecId) -> Work {
         codec.compress(black_box(DOCUMENT.as_bytes()), &mut stored);
         codec
             .decompress(&stored, DOCUMENT.len(), &mut raw)
+            .expect("it was just made");
+        black_box(&raw);
+    })
+}
+
+/// The same for a small value, with what many like it have in common.
+fn with_dictionary() -> Work {
+    let samples: Vec<String> = (0..1_000).map(value).collect();
+    let training = dictionary::train(1, &samples, None).expect("there are enough samples");
+    let dictionary = training.adopted.expect("they are much alike");
+    let document = value(4_711);
+    let (mut stored, mut raw) = (Vec::with_capacity(4_096), Vec::with_capacity(4_096));
+    Box::new(move || {
+        stored.clear();
+        raw.clear();
+        dictionary.compress(black_box(document.as_bytes()), &mut stored);
+        dictionary
+            .decompress(&stored, document.len(), &mut raw)
             .expect("it was just made");
         black_box(&raw);
     })

@@ -1,26 +1,39 @@
 //! Hit ratio and latency while the store gives keys up for memory.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cli::{Arrivals, Data};
 use crate::error::Error;
-use crate::load::Plan;
-use crate::report::chart::{Axis, Chart};
+use crate::fill::{self, Range};
+use crate::interrupt;
+use crate::load::{Pace, Plan, Stop};
+use crate::report::chart::{Axis, Chart, Scale};
 use crate::report::unit::Unit;
 use crate::report::{Better, Section};
-use crate::suite::{Context, cpu, latencies, number, stats};
-use crate::workload::mix::Mix;
+use crate::suite::snapshot::over_time;
+use crate::suite::{Context, POLICIES, cpu, joined, latencies, number, stats};
+use crate::workload::mix::{Mix, Popularity};
 
-const POLICIES: [&str; 7] = ["lru", "lfu", "s3-fifo", "tiny-lfu", "ttl", "size", "random"];
 const KEYS: u64 = 200_000;
 const VALUE_BYTES: usize = 400;
+/// There is memory for one key of so many.
+const SHARE: f64 = 4.0;
+/// The policy that is looked at over time, and how many reads a second.
+const OVER_TIME: &str = "s3-fifo";
+const RATE: f64 = 4_000.0;
 
 pub(super) fn run(context: &Context<'_>) -> Result<Section, Error> {
     let mut section = Section::new(
         "eviction",
         "Eviction",
         "A cache in front of something slower: keys by Zipf's law (0.99) are read, and written when they are missing, \
-         with memory for a quarter of them. Shown is what share of the reads found its key, after a warm-up.",
+         with memory for a quarter of them. Shown is what share of the reads found its key, after a warm-up. Then \
+         4000 such reads a second, uniformly over all keys, while the last tenth of the memory fills up.",
     );
     let data = context.data(KEYS, VALUE_BYTES);
-    let limit = limit(context)?;
+    let bytes = all_bytes(context, &data)?;
+    let limit = format!("{:.0}", bytes / SHARE);
     let limit = limit.as_str();
     let mut curves = Chart::lines("Latency at the ceiling", Axis::quantiles(), Axis::latency());
     let (mut names, mut hits, mut rates) = (Vec::new(), Vec::new(), Vec::new());
@@ -76,15 +89,111 @@ pub(super) fn run(context: &Context<'_>) -> Result<Section, Error> {
     let mut throughput = Chart::bars("Operations a second", Unit::PerSecond, names);
     throughput.add_bars("closed loop", &rates);
     section.charts = vec![ratio, throughput, curves];
+    over_the_limit(context, &data, bytes / SHARE, &mut section)?;
     Ok(section)
 }
 
-/// A quarter of what the store counts for all keys.
-fn limit(context: &Context<'_>) -> Result<String, Error> {
-    let data = context.data(KEYS, VALUE_BYTES);
-    let server = context.filled(&data)?;
+/// Latency while the memory fills up, and while every newcomer needs the room of somebody else.
+fn over_the_limit(
+    context: &Context<'_>,
+    data: &Data,
+    limit: f64,
+    section: &mut Section,
+) -> Result<(), Error> {
+    context.progress.tell("eviction: at the limit");
+    let argument = format!("{limit:.0}");
+    let arguments = ["--max-memory", argument.as_str(), "--eviction", OVER_TIME];
+    if !context.launcher.takes(&arguments) {
+        return Ok(());
+    }
+    let server = context.launcher.inflightkv(None, &arguments)?;
+    let most = Data {
+        keys: (data.keys as f64 / SHARE * 0.8) as u64,
+        ..data.clone()
+    };
+    fill::run(&server, &most, Range::default(), |_| {})?;
+    let uniform = Data {
+        popularity: Some(Popularity::Uniform),
+        ..data.clone()
+    };
+    let seconds = context.time(8.0);
+    let plan = Plan {
+        pace: Pace::Open {
+            rate: RATE,
+            arrivals: Arrivals::Constant,
+        },
+        stop: Stop::After(seconds),
+        window: Some(Duration::from_millis(100)),
+        warmup: Duration::ZERO,
+        checks_length: false,
+        ..context.plan(&server, &uniform, Mix::Through, 1.0)
+    };
+    let mut client = server.connect()?;
+    let (report, seen) = thread::scope(|scope| {
+        let start = Instant::now();
+        let watch = scope.spawn(move || {
+            let mut seen = Vec::new();
+            let mut next = start;
+            while start.elapsed() < seconds {
+                let told = stats(&mut client)?;
+                let evicted: f64 = ["background", "inline"]
+                    .map(|who| number(&told, &format!("/memory/evicted/{who}/entries")))
+                    .iter()
+                    .sum();
+                let used = number(&told, "/memory/usedBytes");
+                seen.push((start.elapsed().as_secs_f64(), used, evicted));
+                next += Duration::from_millis(50);
+                interrupt::sleep_until(next)?;
+            }
+            Ok::<_, Error>(seen)
+        });
+        let report = context.load(&plan);
+        Ok::<_, Error>((report?, joined(watch)?))
+    })?;
+    server.stop()?;
+    let first = seen.iter().find(|&&(_, _, evicted)| evicted > 0.0);
+    let mark = first.map(|&(at, ..)| (at, seconds.as_secs_f64(), "evicting"));
+    if mark.is_none() {
+        section.note("Nothing was evicted while it was watched.");
+    }
+    section.headline(
+        "p99 at the limit",
+        report.latency_us.p99,
+        Unit::Microseconds,
+        Better::Lower,
+    );
+    latencies(section, "at the limit", &report);
+    section.figure(
+        "evicted at the limit",
+        seen.last().map_or(0.0, |&(_, _, evicted)| evicted),
+        Unit::Count,
+        Better::Neither,
+    );
+    section.figure(
+        "memory used, of the limit, at most",
+        100.0 * seen.iter().map(|&(_, used, _)| used).fold(0.0, f64::max) / limit,
+        Unit::Percent,
+        Better::Lower,
+    );
+    let used = seen.iter().map(|&(at, used, _)| (at, used)).collect();
+    let line = vec![(0.0, limit), (seconds.as_secs_f64(), limit)];
+    section.charts.extend([
+        over_time("Latency over time", &report, mark),
+        Chart::lines(
+            "Memory over time",
+            Axis::seconds(),
+            Axis::new("bytes", Unit::Bytes, Scale::Linear),
+        )
+        .with("used", used)
+        .with("limit", line),
+    ]);
+    Ok(())
+}
+
+/// What the store counts for all keys.
+fn all_bytes(context: &Context<'_>, data: &Data) -> Result<f64, Error> {
+    let server = context.filled(data)?;
     let told = stats(&mut server.connect()?)?;
     server.stop()?;
-    let bytes = number(&told, "/total/entryBytes") + number(&told, "/total/tableBytes");
-    Ok(format!("{:.0}", bytes / 4.0))
+    Ok(number(&told, "/total/entryBytes") + number(&told, "/total/tableBytes"))
 }

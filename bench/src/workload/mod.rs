@@ -3,7 +3,7 @@
 pub(crate) mod mix;
 mod zipf;
 
-use crate::cli::Data;
+use crate::cli::{Content, Data};
 use crate::workload::mix::spread;
 
 /// `key:` and twelve digits.
@@ -52,9 +52,11 @@ impl Values {
             0 => bytes,
             _ => bytes.max(large_bytes),
         };
-        let pool = (0..POOL_BYTES + largest - VALUE_BYTES_MIN)
-            .map(|_| random.alphanumeric() as u8)
-            .collect();
+        let pool = pool(
+            data.content,
+            POOL_BYTES + largest - VALUE_BYTES_MIN,
+            &mut random,
+        );
         Self {
             pool,
             bytes,
@@ -82,6 +84,27 @@ impl Values {
         let content = self.bytes(number) - VALUE_BYTES_MIN;
         out.extend_from_slice(&self.pool[start..start + content]);
         out.extend_from_slice(TAIL);
+    }
+}
+
+/// Words that are common in English and need no escape in JSON.
+const WORDS: &str = "the of and to in is you that it he was for on are as with his they at be this have from or one had by \
+    word but not what all were we when your can said there use each which she do how their if will up other about out many \
+    then them these so some her would make like him into time has look two more write go see number no way could people";
+
+fn pool(content: Content, bytes: usize, random: &mut fastrand::Rng) -> Vec<u8> {
+    match content {
+        Content::Random => (0..bytes).map(|_| random.alphanumeric() as u8).collect(),
+        Content::Words => {
+            let words: Vec<&str> = WORDS.split_whitespace().collect();
+            let mut pool = Vec::with_capacity(bytes + 16);
+            while pool.len() < bytes {
+                pool.extend_from_slice(words[random.usize(..words.len())].as_bytes());
+                pool.push(b' ');
+            }
+            pool.truncate(bytes);
+            pool
+        }
     }
 }
 
@@ -116,8 +139,16 @@ mod tests {
 
     #[test]
     fn values_are_json_of_the_size_asked_for_and_never_repeat() {
-        for bytes in [VALUE_BYTES_MIN, 100, 5000] {
-            let values = Values::new(&Data::new(10, bytes, 7));
+        for (bytes, content) in [
+            (VALUE_BYTES_MIN, Content::Random),
+            (100, Content::Random),
+            (400, Content::Words),
+            (5000, Content::Words),
+        ] {
+            let values = Values::new(&Data {
+                content,
+                ..Data::new(10, bytes, 7)
+            });
             let mut random = fastrand::Rng::with_seed(7);
             let mut seen = HashSet::new();
             for _ in 0..200 {

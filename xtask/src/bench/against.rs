@@ -6,11 +6,11 @@ use std::process::Command;
 use crate::bench::PACKAGES;
 use crate::shell::{self, Failure};
 
-pub(super) fn check(root: &Path, revision: &str) -> Result<(), Failure> {
-    let commit = commit(root, revision)?;
+/// `commit` is the full name of one, as [`commit`] finds it.
+pub(super) fn check(root: &Path, commit: &str) -> Result<(), Failure> {
     let program = shell::release_program(root, &PACKAGES, "inflightkv-bench")?;
     let new = program.with_file_name("inflightkv");
-    let old = build(root, &program, &commit)?;
+    let old = build(root, &program, commit)?;
     println!(
         "taking turns with the server of {}",
         &commit[..12.min(commit.len())]
@@ -20,7 +20,8 @@ pub(super) fn check(root: &Path, revision: &str) -> Result<(), Failure> {
     shell::run(compare.arg("--old").arg(old))
 }
 
-fn commit(root: &Path, revision: &str) -> Result<String, Failure> {
+/// What a person calls a commit, as its full name.
+pub(super) fn commit(root: &Path, revision: &str) -> Result<String, Failure> {
     let root = root.display().to_string();
     let name = format!("{revision}^{{commit}}");
     shell::asked(
@@ -56,13 +57,11 @@ fn build(root: &Path, program: &Path, commit: &str) -> Result<PathBuf, Failure> 
     ])?;
     let built = target.join("against").join("target");
     let mut cargo = shell::cargo(&tree);
-    cargo.args([
-        "build",
-        "--release",
-        "--quiet",
-        "--package",
-        "inflightkv-server",
-    ]);
+    // As the new one is built: with the features that both packages ask of what they share.
+    cargo.args(["build", "--release", "--quiet", "--bin", "inflightkv"]);
+    for package in PACKAGES {
+        cargo.args(["--package", package]);
+    }
     let result = shell::run(cargo.arg("--target-dir").arg(&built));
     git(&["worktree", "remove", "--force", &path])?;
     result?;

@@ -85,9 +85,14 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
 }
 
 fn check(root: &Path, options: &Options) -> Result<(), Failure> {
+    // A commit that is not there is known before anything is built.
+    let revision = options.against.as_deref();
+    let commit = revision
+        .map(|revision| against::commit(root, revision))
+        .transpose()?;
     counts::check(root)?;
-    if let Some(revision) = &options.against {
-        against::check(root, revision)?;
+    if let Some(commit) = &commit {
+        against::check(root, commit)?;
     }
     if options.counts {
         return Ok(());

@@ -31,9 +31,9 @@ pub(super) fn steps(version: Version, once: bool) -> Vec<String> {
         "twice, and compare the bytes"
     };
     let auditable = if is_auditable() {
-        "with its dependencies in it (cargo-auditable)"
+        "with the list of its dependencies in it (cargo-auditable)"
     } else {
-        "without its dependencies in it (cargo-auditable is not installed)"
+        "without the list of its dependencies in it (`cargo install cargo-auditable` would have it)"
     };
     let musl = if has_musl() {
         format!("also build it for {MUSL}")
@@ -156,6 +156,11 @@ impl Artefacts<'_> {
         let mut cargo = shell::cargo(self.root);
         if is_auditable() {
             cargo.arg("auditable");
+        } else {
+            println!(
+                "the program will not list its dependencies, only the SBOM does: cargo-auditable is not installed \
+                 (`cargo install cargo-auditable`)"
+            );
         }
         cargo.args([
             "build",

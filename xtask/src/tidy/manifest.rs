@@ -10,6 +10,17 @@ use crate::tidy::tree::Files;
 /// The kinds of dependencies; an arrow between layers is one in each of them.
 const KINDS: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
 
+const METADATA: [&str; 8] = [
+    "authors",
+    "categories",
+    "description",
+    "documentation",
+    "keywords",
+    "license",
+    "readme",
+    "rust-version",
+];
+
 /// One member of the workspace.
 #[derive(Debug)]
 pub(crate) struct Manifest {
@@ -52,6 +63,20 @@ impl Manifest {
             .get("lints")
             .and_then(|lints| lints.get("workspace"));
         lints.and_then(Value::as_bool) == Some(true)
+    }
+
+    /// Whether others can build on it: a package that `publish = false` does not keep back.
+    pub(crate) fn is_published(&self) -> bool {
+        let package = self.table.get("package");
+        package
+            .is_some_and(|package| package.get("publish").and_then(Value::as_bool) != Some(false))
+    }
+
+    /// What a registry shows of a package and this one does not say.
+    pub(crate) fn missing_metadata(&self) -> Vec<&'static str> {
+        let package = self.table.get("package").and_then(Value::as_table);
+        let says = |name: &&str| package.is_some_and(|package| package.contains_key(*name));
+        METADATA.into_iter().filter(|name| !says(name)).collect()
     }
 
     pub(crate) fn dependencies(&self) -> Vec<Dependency> {

@@ -9,6 +9,7 @@ use crate::tidy::tree::Files;
 const LINES_MAX: usize = 900;
 const AT_ROOT: [&str; 3] = ["README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 const FORBID_UNSAFE: &str = "#![forbid(unsafe_code)]";
+const README_TESTED: &str = "#[doc = include_str!(\"../README.md\")]";
 /// A sentence, not a word.
 const OPENING_WORDS_MIN: usize = 3;
 
@@ -54,6 +55,9 @@ fn check_crate(manifest: &Manifest, files: &Files) -> Vec<Finding> {
     if !files.contains_key(&readme) {
         findings.push(Finding::new(readme, "is missing"));
     }
+    if manifest.is_published() {
+        findings.extend(check_published(manifest, files));
+    }
     let roots = ["src/lib.rs", "src/main.rs"].map(|name| manifest.folder.join(name));
     match roots.iter().find_map(|path| Some((path, files.get(path)?))) {
         None => findings.push(Finding::new(
@@ -64,6 +68,24 @@ fn check_crate(manifest: &Manifest, files: &Files) -> Vec<Finding> {
             findings.push(Finding::new(path, format!("needs `{FORBID_UNSAFE}`")));
         }
         Some(_) => {}
+    }
+    findings
+}
+
+/// Whoever finds a crate in a registry reads what it is, and can trust the example in its README.
+fn check_published(manifest: &Manifest, files: &Files) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = manifest
+        .missing_metadata()
+        .into_iter()
+        .map(|name| Finding::new(&manifest.path, format!("does not say `{name}`")))
+        .collect();
+    let library = manifest.folder.join("src/lib.rs");
+    let tested = |text: &String| text.contains(README_TESTED);
+    if !files.get(&library).is_some_and(tested) {
+        findings.push(Finding::new(
+            library,
+            format!("needs `{README_TESTED}`, so that the README's example is tested"),
+        ));
     }
     findings
 }
@@ -191,5 +213,27 @@ mod tests {
         files.remove(Path::new("wal/README.md"));
         files.insert("wal/src/lib.rs".into(), "//! A log.\n".to_owned());
         assert_eq!(check_crate(&bare, &files).len(), 3);
+    }
+    #[test]
+    fn a_published_crate_says_what_it_is_and_tests_its_readme() {
+        let lines: String = ["authors", "categories", "description", "documentation"]
+            .iter()
+            .chain(&["keywords", "license", "readme", "rust-version"])
+            .map(|name| format!("{name}.workspace = true\n"))
+            .collect();
+        let package = |more: &str| {
+            let text = format!("[package]\nname = \"wal\"\n{more}");
+            Manifest::parse(Path::new("wal"), &text).unwrap()
+        };
+        let files = Files::from([("wal/src/lib.rs".into(), README_TESTED.to_owned())]);
+        assert_eq!(check_published(&package(&lines), &files), []);
+        assert_eq!(check_published(&package(&lines), &Files::new()).len(), 1);
+        let short = lines.replace("readme.workspace = true\n", "");
+        let found = check_published(&package(&short), &files);
+        assert!(
+            found[0].to_string().ends_with("does not say `readme`"),
+            "{found:?}"
+        );
+        assert!(package("").is_published() && !package("publish = false\n").is_published());
     }
 }

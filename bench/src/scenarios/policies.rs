@@ -46,6 +46,6 @@ fn facts(key: u64, now: u64) -> Facts {
     Facts {
         hash,
         weight: 100 + (hash >> 54) as u32,
-        expires_at: (key % 2 == 0).then_some(now + 1 + (hash >> 44)),
+        expires_at: key.is_multiple_of(2).then_some(now + 1 + (hash >> 44)),
     }
 }

@@ -49,7 +49,7 @@ fn ten_times_what_fits_is_written_under_every_policy() {
         let stats = server.ask("GET /v1/admin/stats", "").json();
         let memory = &stats["memory"];
         let used = memory["usedBytes"].as_u64().expect("a number");
-        assert!(used <= limit as u64 * 33 / 32, "{policy}: {memory}");
+        assert!(used <= limit as u64, "{policy}: {memory}");
         assert!(used >= limit as u64 / 2, "{policy}: {memory}");
         assert_eq!(memory["policy"], policy);
         let evicted = &memory["evicted"];
@@ -338,12 +338,10 @@ fn policies_follow_each_other_on_a_running_store() {
             get(&mut client, &format!("key{}", number - 30));
         }
     }
-    let memory = memory(&server);
-    // A write that has evicted its share may stand a little above the limit for a moment.
-    assert!(
-        memory["usedBytes"].as_u64() <= Some((2 << 20) / 32 * 33),
-        "{memory}"
-    );
+    // A write that has evicted its share may stand a little above the limit for a moment, and not longer.
+    eventually("eviction down to the limit", || {
+        memory(&server)["usedBytes"].as_u64() <= Some(2 << 20)
+    });
 }
 
 #[test]

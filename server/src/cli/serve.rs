@@ -1,5 +1,7 @@
 //! `inflightkv serve`: from the configuration to the options of store and surfaces, then run until a signal ends it.
 
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 
 use clap::ArgMatches;
@@ -30,6 +32,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     if config.check_only {
         return Ok(());
     }
+    let kept = return_freed_memory(&config);
     let console = Console::new(if config.tls.is_some() {
         "https"
     } else {
@@ -39,6 +42,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .map_err(|error| Failure::from_error(&error))?;
     for notice in &config.notices {
         tracing::warn!("{notice}");
+    }
+    if let Some(error) = kept {
+        tracing::warn!(%error, "freed memory cannot be given back at once: more than the limit may stay resident");
     }
     raise_the_limit_of_files(config.limits.connections_max);
     let follow = prepare_following(&config)?;
@@ -68,6 +74,31 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         audit.close();
     }
     ended
+}
+
+/// The allocator's own variables: after how many milliseconds it gives freed memory back to the system, and whether it lets
+/// the system back any of it by huge pages, of which one used byte makes two mebibytes resident.
+const ALLOCATOR: [(&str, &str); 2] = [("MIMALLOC_PURGE_DELAY", "0"), ("MIMALLOC_ALLOW_THP", "0")];
+
+/// With a limit of memory, has the allocator give back at once what is freed: what it holds for later would stand beside the
+/// limit. It reads how it is to behave before `main`, so the program starts once more in its own place, with the same process
+/// id and files, before it has opened anything. Whoever sets one of the variables decides. An error says why that was not
+/// possible.
+fn return_freed_memory(config: &Config) -> Option<std::io::Error> {
+    let told = |(name, _): &(&str, &str)| std::env::var_os(name).is_some();
+    if config.memory.bytes_max.is_none() || ALLOCATOR.iter().any(told) {
+        return None;
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return Some(error),
+    };
+    let mut arguments = std::env::args_os();
+    let mut command = Command::new(program);
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    Some(command.args(arguments).envs(ALLOCATOR).exec())
 }
 
 /// Has the server follow another one, if it is to.

@@ -16,6 +16,8 @@ use tokio::time::Sleep;
 
 /// What a body is given at once on a length that its sender only claims.
 const CLAIMED_BYTES_MAX: usize = 64 * 1024;
+/// So many times what has come is given on a claim after that: few copies, and no more at the end than was claimed.
+const CLAIMED_GROWTH: usize = 4;
 
 /// The content of an answer.
 #[derive(Debug)]
@@ -221,13 +223,19 @@ impl Upload {
             self.first = chunk;
             return Ok(());
         }
+        let have = so_far + chunk.len();
+        if have > self.joined.capacity() {
+            let rest = usize::try_from(self.incoming.size_hint().lower()).unwrap_or(usize::MAX);
+            let ahead = (have * CLAIMED_GROWTH).max(CLAIMED_BYTES_MAX);
+            // Nothing is known of what is still to come of a body in chunks: it grows as any vector does.
+            let room = if rest == 0 {
+                have.max(2 * self.joined.capacity())
+            } else {
+                have.saturating_add(rest).min(ahead)
+            };
+            self.joined.reserve_exact(room - self.joined.len());
+        }
         if self.joined.is_empty() {
-            let rest = self
-                .incoming
-                .size_hint()
-                .lower()
-                .min(CLAIMED_BYTES_MAX as u64) as usize;
-            self.joined.reserve(so_far + chunk.len() + rest);
             self.joined
                 .extend_from_slice(&std::mem::take(&mut self.first));
         }

@@ -3,28 +3,39 @@
 //! A [`Packer`] gathers values until there are [`BLOCK_RAW_MIN`] to [`BLOCK_RAW_MAX`] bytes of them and makes a [`Block`]: one
 //! compressed piece with an index inside. A value is found by its [`Place`], the block's number and its own in there. Reading one
 //! decompresses its block, so this is for values that are hardly ever read; one that becomes warm is taken out and leaves a
-//! hole. A [`BlockStore`] keeps blocks by number, counts their holes, lets empty blocks go, and names those that are worth
-//! packing anew.
+//! hole. A [`BlockStore`] keeps blocks by number, counts their holes, lets empty blocks go, and says which are worth
+//! packing anew. A block never changes and is shared: who reads it may do so after its store has let it go.
 //!
 //! ```text
 //! block, before compression, integers little-endian
 //!  off size field
-//!    0    2 count    values, 1 to 65,535
-//!    2  4*n lengths  of each value, in their order
+//!    0    2 count    values, 1 to 1,024
+//!    2  2*n lengths  of each value, in their order
 //!    .    . values   one behind the other
 //! ```
 
-use crate::codec::Codec;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::codec::{Codec, CodecId, codec};
+use crate::dictionary::Dictionary;
 use crate::error::{BlockError, DecodeError};
 
-/// A block is made when it holds so many bytes of values.
+/// A block that holds so many bytes of values is worth making.
 pub const BLOCK_RAW_MIN: usize = 4 << 10;
+/// From so many bytes of values on a block is full: larger ones were measured to save little more and to take longer to read.
+pub const BLOCK_RAW_FULL: usize = 8 << 10;
 /// A value that would make a block larger is not packed into it.
 pub const BLOCK_RAW_MAX: usize = 16 << 10;
+/// Values in one block, at most.
+pub const BLOCK_VALUES_MAX: usize = 1024;
 /// A block of which fewer percent of the bytes are live is worth packing anew.
 const SPARSE_PERCENT: usize = 50;
 const COUNT: usize = size_of::<u16>();
-const LENGTH: usize = size_of::<u32>();
+const LENGTH: usize = size_of::<u16>();
+/// No block is larger before compression, its index included.
+const RAW_LEN_MAX: usize = COUNT + LENGTH * BLOCK_VALUES_MAX + BLOCK_RAW_MAX;
 
 /// Where a packed value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,10 +46,29 @@ pub struct Place {
     pub index: u16,
 }
 
+impl Place {
+    /// The place in six bytes, to be kept in the value's stead.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 6] {
+        let [a, b, c, d] = self.block.to_le_bytes();
+        let [e, f] = self.index.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+
+    /// The place that [`to_bytes`](Self::to_bytes) made `bytes` of.
+    #[must_use]
+    pub const fn from_bytes([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self {
+            block: u32::from_le_bytes([a, b, c, d]),
+            index: u16::from_le_bytes([e, f]),
+        }
+    }
+}
+
 /// Gathers values for a block.
 #[derive(Clone, Debug, Default)]
 pub struct Packer {
-    lens: Vec<u32>,
+    lens: Vec<u16>,
     values: Vec<u8>,
 }
 
@@ -54,64 +84,88 @@ impl Packer {
     pub fn push(&mut self, value: &[u8]) -> Option<u16> {
         let index = u16::try_from(self.lens.len())
             .ok()
-            .filter(|index| *index < u16::MAX)?;
+            .filter(|index| usize::from(*index) < BLOCK_VALUES_MAX)?;
         if self.values.len() + value.len() > BLOCK_RAW_MAX {
             return None;
         }
-        // At most `BLOCK_RAW_MAX`.
-        self.lens.push(value.len() as u32);
+        self.lens.push(u16::try_from(value.len()).ok()?);
         self.values.extend_from_slice(value);
         Some(index)
     }
 
+    /// Bytes of the values added since the last block.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.values.len()
+    }
+
     /// Whether there is enough for a block.
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.values.len() >= BLOCK_RAW_MIN
+    pub const fn is_full(&self) -> bool {
+        self.values.len() >= BLOCK_RAW_FULL || self.lens.len() >= BLOCK_VALUES_MAX
     }
 
     /// Whether nothing was added since the last block.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub const fn is_empty(&self) -> bool {
         self.lens.is_empty()
     }
 
-    /// Makes a block of what was added, compressed by `codec`, and begins anew. `None` when nothing was.
-    pub fn pack(&mut self, codec: &dyn Codec) -> Option<Block> {
+    /// Forgets what was added since the last block.
+    pub fn clear(&mut self) {
+        self.lens.clear();
+        self.values.clear();
+    }
+
+    /// Makes a block of what was added, compressed by `codec`, or by Zstandard with `dictionary` if there is one, and
+    /// begins anew. `None` when nothing was.
+    pub fn pack(
+        &mut self,
+        codec_id: CodecId,
+        dictionary: Option<&Arc<Dictionary>>,
+    ) -> Option<Block> {
         if self.lens.is_empty() {
             return None;
         }
         let mut raw = Vec::with_capacity(COUNT + LENGTH * self.lens.len() + self.values.len());
-        // `push` stops below 65,535.
+        // `push` stops at 1,024.
         raw.extend_from_slice(&(self.lens.len() as u16).to_le_bytes());
         for len in &self.lens {
             raw.extend_from_slice(&len.to_le_bytes());
         }
         raw.extend_from_slice(&self.values);
         let mut stored = Vec::new();
-        codec.compress(&raw, &mut stored);
+        match dictionary {
+            Some(dictionary) => dictionary.compress(&raw, &mut stored),
+            None => codec(codec_id).compress(&raw, &mut stored),
+        }
+        static MADE: AtomicU64 = AtomicU64::new(1);
         let block = Block {
+            id: MADE.fetch_add(1, Ordering::Relaxed),
+            codec: codec_id,
+            dictionary: dictionary.cloned(),
             stored: stored.into_boxed_slice(),
-            raw_len: raw.len(),
-            live: vec![true; self.lens.len()].into_boxed_slice(),
-            lens: std::mem::take(&mut self.lens).into_boxed_slice(),
-            live_bytes: self.values.len(),
-            value_bytes: self.values.len(),
+            // At most `RAW_LEN_MAX`.
+            raw_len: raw.len() as u32,
+            count: self.lens.len() as u16,
+            value_bytes: self.values.len() as u32,
         };
-        self.values.clear();
+        self.clear();
         Some(block)
     }
 }
 
-/// Values compressed together.
+/// Values compressed together. It holds the dictionary that it takes to read it.
 #[derive(Clone, Debug)]
 pub struct Block {
+    /// Another in every block of this process.
+    id: u64,
+    codec: CodecId,
+    dictionary: Option<Arc<Dictionary>>,
     stored: Box<[u8]>,
-    raw_len: usize,
-    lens: Box<[u32]>,
-    live: Box<[bool]>,
-    live_bytes: usize,
-    value_bytes: usize,
+    raw_len: u32,
+    count: u16,
+    value_bytes: u32,
 }
 
 impl Block {
@@ -121,79 +175,58 @@ impl Block {
         &self.stored
     }
 
-    /// The length before compression, to be kept beside [`stored`](Self::stored).
+    /// The length before compression, index included.
     #[must_use]
     pub const fn raw_len(&self) -> usize {
-        self.raw_len
+        self.raw_len as usize
     }
 
-    /// Values in it, those that were taken out included.
+    /// Values in it, those included that nobody needs any more.
     #[must_use]
-    pub const fn len(&self) -> usize {
-        self.lens.len()
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
     }
 
     /// Never: a block without values is not made.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.lens.is_empty()
+        self.count == 0
     }
 
-    /// Values that were not taken out.
+    /// Bytes of its values before compression.
     #[must_use]
-    pub fn live(&self) -> usize {
-        self.live.iter().filter(|live| **live).count()
+    pub const fn value_bytes(&self) -> usize {
+        self.value_bytes as usize
     }
 
-    /// Heap bytes it takes.
+    /// Heap bytes that a shared block takes, its dictionary not included.
     #[must_use]
     pub const fn footprint(&self) -> usize {
-        self.stored.len() + self.lens.len() * (LENGTH + size_of::<bool>())
+        // The two counts of an `Arc`.
+        2 * size_of::<usize>() + size_of::<Self>() + self.stored.len()
     }
 
-    /// Whether so little of it is live that it is worth packing anew.
-    #[must_use]
-    pub const fn is_sparse(&self) -> bool {
-        self.live_bytes * 100 < self.value_bytes * SPARSE_PERCENT
-    }
-
-    /// Appends the value `index` to `out`.
+    /// Appends the value `index` to `out`. What was decompressed for it is kept by the thread, some 18 KiB at most: the
+    /// next value is often of the same block.
     ///
     /// # Errors
-    /// There is no such value, or it was taken out; or `codec` is not the one the block was made with.
-    pub fn get(&self, index: u16, codec: &dyn Codec, out: &mut Vec<u8>) -> Result<(), BlockError> {
-        self.check(index)?;
-        unpack_one(&self.stored, self.raw_len, index, codec, out)
-    }
-
-    /// Every live value with its number.
-    ///
-    /// # Errors
-    /// `codec` is not the one the block was made with.
-    pub fn values(&self, codec: &dyn Codec) -> Result<Vec<(u16, Vec<u8>)>, BlockError> {
-        let values = unpack(&self.stored, self.raw_len, codec)?;
-        // There are at most 65,535.
-        Ok((0..)
-            .zip(values)
-            .filter(|(index, _)| self.live.get(usize::from(*index)) == Some(&true))
-            .collect())
-    }
-
-    fn check(&self, index: u16) -> Result<(), BlockError> {
-        match self.live.get(usize::from(index)) {
-            Some(true) => Ok(()),
-            _ => Err(BlockError::NoSuchValue {
-                index,
-                count: self.lens.len(),
-            }),
-        }
-    }
-
-    fn take_out(&mut self, index: u16) -> Result<(), BlockError> {
-        self.check(index)?;
-        self.live[usize::from(index)] = false;
-        self.live_bytes -= self.lens[usize::from(index)] as usize;
-        Ok(())
+    /// There is no such value, or memory was overwritten.
+    pub fn get(&self, index: u16, out: &mut Vec<u8>) -> Result<(), BlockError> {
+        thread_local!(static LAST: RefCell<(u64, Vec<u8>)> = const { RefCell::new((0, Vec::new())) });
+        LAST.with_borrow_mut(|(id, raw)| {
+            if *id != self.id {
+                *id = 0;
+                raw.clear();
+                match &self.dictionary {
+                    Some(dictionary) => dictionary.decompress(&self.stored, self.raw_len(), raw),
+                    None => codec(self.codec).decompress(&self.stored, self.raw_len(), raw),
+                }
+                .map_err(BlockError::Codec)?;
+                *id = self.id;
+            }
+            out.extend_from_slice(value_of(raw, index)?);
+            Ok(())
+        })
     }
 }
 
@@ -209,15 +242,7 @@ pub fn unpack_one(
     out: &mut Vec<u8>,
 ) -> Result<(), BlockError> {
     let raw = decompressed(stored, raw_len, codec)?;
-    let lens = Lengths::of(&raw)?;
-    let (at, len) = lens
-        .iter()
-        .nth(usize::from(index))
-        .ok_or(BlockError::NoSuchValue {
-            index,
-            count: lens.count,
-        })?;
-    out.extend_from_slice(&raw[at..at + len]);
+    out.extend_from_slice(value_of(&raw, index)?);
     Ok(())
 }
 
@@ -238,9 +263,6 @@ pub fn unpack(
         .collect())
 }
 
-/// No block is larger, whatever stands beside it.
-const RAW_LEN_MAX: usize = COUNT + LENGTH * u16::MAX as usize + BLOCK_RAW_MAX;
-
 fn decompressed(stored: &[u8], raw_len: usize, codec: &dyn Codec) -> Result<Vec<u8>, BlockError> {
     if raw_len > RAW_LEN_MAX {
         return Err(BlockError::TooLong { raw_len });
@@ -250,6 +272,18 @@ fn decompressed(stored: &[u8], raw_len: usize, codec: &dyn Codec) -> Result<Vec<
         .decompress(stored, raw_len, &mut raw)
         .map_err(|error: DecodeError| BlockError::Codec(error))?;
     Ok(raw)
+}
+
+fn value_of(raw: &[u8], index: u16) -> Result<&[u8], BlockError> {
+    let lens = Lengths::of(raw)?;
+    let (at, len) = lens
+        .iter()
+        .nth(usize::from(index))
+        .ok_or(BlockError::NoSuchValue {
+            index,
+            count: lens.count,
+        })?;
+    Ok(&raw[at..at + len])
 }
 
 /// The index of a block, checked to fill it exactly.
@@ -264,20 +298,19 @@ impl<'a> Lengths<'a> {
         let count = usize::from(u16::from_le_bytes(*count));
         let lens = rest.get(..count * LENGTH).ok_or(BlockError::Index)?;
         let found = Self { count, lens };
-        let total: u64 = found.raw_lens().map(u64::from).sum();
-        let values = raw.len() - COUNT - lens.len();
-        if count == 0 || total != values as u64 {
+        let total: usize = found.raw_lens().sum();
+        if count == 0 || total != raw.len() - COUNT - lens.len() {
             return Err(BlockError::Index);
         }
         Ok(found)
     }
 
-    fn raw_lens(&self) -> impl Iterator<Item = u32> {
+    fn raw_lens(&self) -> impl Iterator<Item = usize> {
         self.lens
             .as_chunks::<LENGTH>()
             .0
             .iter()
-            .map(|len| u32::from_le_bytes(*len))
+            .map(|len| usize::from(u16::from_le_bytes(*len)))
     }
 
     /// Where each value is in the raw block, and its length.
@@ -285,18 +318,63 @@ impl<'a> Lengths<'a> {
         let mut at = COUNT + self.lens.len();
         self.raw_lens().map(move |len| {
             let start = at;
-            at += len as usize;
-            (start, len as usize)
+            at += len;
+            (start, len)
         })
     }
 }
 
 /// Blocks by number. A number is given again after its block went.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct BlockStore {
-    blocks: Vec<Option<Block>>,
+    slots: Vec<Option<Held>>,
     free: Vec<u32>,
-    bytes: usize,
+    totals: BlockTotals,
+}
+
+#[derive(Debug)]
+struct Held {
+    block: Arc<Block>,
+    live: u16,
+    live_bytes: u32,
+}
+
+impl Held {
+    const fn is_sparse(&self, value_bytes: usize) -> bool {
+        self.live_bytes as usize * 100 < value_bytes * SPARSE_PERCENT
+    }
+}
+
+/// What a store of blocks holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockTotals {
+    /// Blocks.
+    pub blocks: usize,
+    /// Values that are needed.
+    pub values: usize,
+    /// Bytes of them before compression.
+    pub value_bytes: usize,
+    /// Values that nobody needs any more, in blocks that hold others.
+    pub holes: usize,
+    /// Bytes of those before compression.
+    pub hole_bytes: usize,
+    /// Heap bytes of the blocks.
+    pub block_bytes: usize,
+    /// Blocks of which most is holes.
+    pub sparse: usize,
+}
+
+impl BlockTotals {
+    /// Adds what another store holds.
+    pub const fn add(&mut self, other: &Self) {
+        self.blocks += other.blocks;
+        self.values += other.values;
+        self.value_bytes += other.value_bytes;
+        self.holes += other.holes;
+        self.hole_bytes += other.hole_bytes;
+        self.block_bytes += other.block_bytes;
+        self.sparse += other.sparse;
+    }
 }
 
 impl BlockStore {
@@ -306,79 +384,129 @@ impl BlockStore {
         Self::default()
     }
 
-    /// Keeps a block; its number.
+    /// Takes a block; its number. Its values are holes until they are [kept](Self::keep).
     ///
     /// # Panics
     /// There are 2^32 blocks.
-    pub fn insert(&mut self, block: Block) -> u32 {
-        self.bytes += block.footprint();
+    pub fn insert(&mut self, block: Arc<Block>) -> u32 {
+        let totals = &mut self.totals;
+        totals.blocks += 1;
+        totals.holes += block.len();
+        totals.hole_bytes += block.value_bytes();
+        totals.block_bytes += block.footprint();
+        let held = Held {
+            block,
+            live: 0,
+            live_bytes: 0,
+        };
+        totals.sparse += usize::from(held.is_sparse(held.block.value_bytes()));
         match self.free.pop() {
             Some(number) => {
-                self.blocks[number as usize] = Some(block);
+                self.slots[number as usize] = Some(held);
                 number
             }
             None => {
-                let number = u32::try_from(self.blocks.len()).expect("fewer than 2^32 blocks");
-                self.blocks.push(Some(block));
+                let number = u32::try_from(self.slots.len()).expect("fewer than 2^32 blocks");
+                self.slots.push(Some(held));
                 number
             }
         }
+    }
+
+    fn held(&self, number: u32) -> Option<&Held> {
+        self.slots.get(number as usize)?.as_ref()
     }
 
     /// The block of a number.
     #[must_use]
-    pub fn get(&self, number: u32) -> Option<&Block> {
-        self.blocks.get(number as usize)?.as_ref()
+    pub fn get(&self, number: u32) -> Option<&Arc<Block>> {
+        self.held(number).map(|held| &held.block)
     }
 
-    /// Blocks there are.
+    /// What there is.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.blocks.len() - self.free.len()
+    pub const fn totals(&self) -> &BlockTotals {
+        &self.totals
     }
 
-    /// Whether there is no block.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Heap bytes of the blocks and of the store itself.
+    /// Heap bytes of the blocks, without their dictionaries, and of the store itself.
     #[must_use]
     pub const fn footprint(&self) -> usize {
-        self.bytes
-            + self.blocks.capacity() * size_of::<Option<Block>>()
+        self.totals.block_bytes
+            + self.slots.capacity() * size_of::<Option<Held>>()
             + self.free.capacity() * size_of::<u32>()
     }
 
-    /// The value of `place` is not needed there any more: it leaves a hole. The block is handed out when that was its last.
-    ///
-    /// # Errors
-    /// There is no such value, or it was taken out before.
-    pub fn take_out(&mut self, place: Place) -> Result<Option<Block>, BlockError> {
-        let slot = self
-            .blocks
-            .get_mut(place.block as usize)
-            .filter(|slot| slot.is_some());
-        let Some(slot) = slot else {
-            return Err(BlockError::NoSuchBlock { block: place.block });
-        };
-        if let Some(block) = slot {
-            block.take_out(place.index)?;
-            if block.live() > 0 {
-                return Ok(None);
-            }
-            self.bytes -= block.footprint();
-            self.free.push(place.block);
-        }
-        Ok(slot.take())
+    /// Whether so little of a block is needed that it is worth packing anew.
+    #[must_use]
+    pub fn is_sparse(&self, number: u32) -> bool {
+        self.held(number)
+            .is_some_and(|held| held.is_sparse(held.block.value_bytes()))
     }
 
-    /// The numbers of blocks that are worth packing anew: most of each is holes.
-    pub fn sparse(&self) -> impl Iterator<Item = u32> {
-        (0..)
-            .zip(&self.blocks)
-            .filter(|(_, block)| block.as_ref().is_some_and(Block::is_sparse))
-            .map(|(number, _)| number)
+    /// The value of `raw_len` bytes at `place`, a hole so far, is needed from now on.
+    ///
+    /// # Panics
+    /// There is no such block, or all of it is needed already.
+    pub fn keep(&mut self, place: Place, raw_len: usize) {
+        self.count(place, |held| {
+            held.live += 1;
+            // A value has at most 16 KiB.
+            held.live_bytes += raw_len as u32;
+        });
+        self.totals.values += 1;
+        self.totals.value_bytes += raw_len;
+        self.totals.holes -= 1;
+        self.totals.hole_bytes -= raw_len;
+    }
+
+    /// The value of `raw_len` bytes at `place` is not needed there any more: it leaves a hole. The block is handed out when that
+    /// was its last, to be released where that may take its time.
+    ///
+    /// # Panics
+    /// There is no such block, or nothing of it is needed.
+    pub fn take_out(&mut self, place: Place, raw_len: usize) -> Option<Arc<Block>> {
+        self.count(place, |held| {
+            held.live -= 1;
+            held.live_bytes -= raw_len as u32;
+        });
+        self.totals.values -= 1;
+        self.totals.value_bytes -= raw_len;
+        self.totals.holes += 1;
+        self.totals.hole_bytes += raw_len;
+        self.give_up(place.block)
+    }
+
+    fn count(&mut self, place: Place, change: impl FnOnce(&mut Held)) {
+        let held = self.slots[place.block as usize]
+            .as_mut()
+            .expect("a block stays while a value of it is needed");
+        let value_bytes = held.block.value_bytes();
+        let before = held.is_sparse(value_bytes);
+        change(held);
+        let after = held.is_sparse(value_bytes);
+        self.totals.sparse += usize::from(after && !before);
+        self.totals.sparse -= usize::from(before && !after);
+    }
+
+    /// Lets a block go of which nothing is needed, and hands it out.
+    pub fn give_up(&mut self, number: u32) -> Option<Arc<Block>> {
+        let held = self
+            .slots
+            .get_mut(number as usize)?
+            .take_if(|held| held.live == 0)?;
+        let totals = &mut self.totals;
+        totals.blocks -= 1;
+        totals.holes -= held.block.len();
+        totals.hole_bytes -= held.block.value_bytes();
+        totals.block_bytes -= held.block.footprint();
+        totals.sparse -= usize::from(held.is_sparse(held.block.value_bytes()));
+        self.free.push(number);
+        if totals.blocks == 0 {
+            // Nothing in use: the numbers begin anew, and the lists cost nothing.
+            self.slots = Vec::new();
+            self.free = Vec::new();
+        }
+        Some(held.block)
     }
 }

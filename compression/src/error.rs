@@ -134,12 +134,6 @@ pub enum BlockError {
         /// How many the block was made of.
         count: usize,
     },
-    /// There is no block of this number.
-    #[error("there is no block {block}")]
-    NoSuchBlock {
-        /// Which was asked for.
-        block: u32,
-    },
     /// No block has so many bytes; nothing was allocated.
     #[error("a block of {raw_len} bytes is larger than any")]
     TooLong {

@@ -3,7 +3,7 @@
 //! ```text
 //! off size field
 //!   0    1 flags      bit 0: an expiry is kept, bit 1: a media type is kept (else the value is JSON),
-//!                     bit 2: pinned, bit 3: the value is coded, bit 4: coding it was found not to pay, bits 5-6: heat,
+//!                     bit 2: pinned, bit 3: the value is coded, bit 4: another coding was found not to pay, bits 5-6: heat,
 //!                     bit 7: a draft that keeps the pin that is there
 //!   1    7 sequence
 //!   8    6 version
@@ -67,6 +67,12 @@ pub struct Coding {
 
 /// The largest number of a codec or of a dictionary.
 pub const CODING_NUMBER_MAX: u8 = 15;
+
+/// The number of the codec of a value that lies elsewhere, together with others: what is stored is only its place. Who
+/// keeps values so is told of every one that is no longer needed: [`Partition::take_left`](crate::Partition::take_left).
+pub const CODEC_ELSEWHERE: u8 = CODING_NUMBER_MAX;
+/// Bytes of such a place.
+pub const PLACE_BYTES: usize = 6;
 
 /// Whether two entries have the same value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -452,19 +458,29 @@ impl Entry {
         })
     }
 
+    /// Where the value lies, when that is [elsewhere](CODEC_ELSEWHERE).
+    pub fn place(&self) -> Option<[u8; PLACE_BYTES]> {
+        self.coding()
+            .filter(|coding| coding.codec == CODEC_ELSEWHERE)?;
+        let place = self.stored().try_into();
+        Some(place.expect("what is stored of a value that lies elsewhere is its place"))
+    }
+
     /// The value's length before any coding, in bytes.
     pub fn raw_len(&self) -> usize {
         self.coding()
             .map_or(self.stored().len(), |coding| coding.raw_len as usize)
     }
 
-    /// Whether coding the value was found not to pay.
+    /// Whether coding the value any other way than it is was found not to pay.
     pub fn is_incompressible(&self) -> bool {
         self.flag(IS_INCOMPRESSIBLE)
     }
 
-    pub(crate) fn set_incompressible(&mut self) {
-        self.head_mut()[FLAGS] |= IS_INCOMPRESSIBLE;
+    pub(crate) fn set_incompressible(&mut self, incompressible: bool) {
+        let flags = &mut self.head_mut()[FLAGS];
+        *flags &= !IS_INCOMPRESSIBLE;
+        *flags |= if incompressible { IS_INCOMPRESSIBLE } else { 0 };
     }
 
     /// How much the entry was read lately, 0 to [`HEAT_MAX`]: each [warming](crate::Partition::warm) adds one, each
@@ -632,7 +648,7 @@ mod tests {
                     entry.set_sequence(Sequence::MAX);
                     entry.set_version(7);
                     entry.set_heat(2);
-                    entry.set_incompressible();
+                    entry.set_incompressible(true);
                     for stored in [Bytes::from_static(b"x"), Bytes::from(vec![1; 9000])] {
                         let coding = Coding {
                             codec: 15,

@@ -98,6 +98,11 @@ impl Frozen {
         None
     }
 
+    /// The entries kept alive.
+    pub(crate) fn kept(&self) -> &[Entry] {
+        &self.pre_images
+    }
+
     /// How many of the entries kept alive are coded with `dictionary`.
     pub(crate) fn coded_with(&self, dictionary: u8) -> usize {
         let with = |entry: &&Entry| {

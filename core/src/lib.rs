@@ -16,8 +16,9 @@
 //! # Work that happens later
 //! What is written is stored as it is. A caller that can code values (compress them) meets candidates with
 //! [`Partition::survey`] and puts them back in another layout with [`Partition::recode`]; what their bytes mean is never
-//! asked here. Expired entries are invisible at once and reclaimed when the caller calls [`Partition::expire`]. Tombstones are kept
-//! until [`Partition::forget_tombstones`].
+//! asked here. Values may also lie elsewhere, several together ([`CODEC_ELSEWHERE`]): whoever keeps them learns from
+//! [`Partition::take_left`] which are no longer needed. Expired entries are invisible at once and reclaimed when the caller
+//! calls [`Partition::expire`]. Tombstones are kept until [`Partition::forget_tombstones`].
 //!
 //! # Reading order
 //! `entry`, `memtable`, `command`, `partition`; then `merge`, `frozen`.
@@ -41,8 +42,8 @@ pub use command::{
 };
 pub use cursor::{Cursor, CursorError};
 pub use entry::{
-    CODING_NUMBER_MAX, Coding, Draft, DraftError, DraftValue, Entry, HEAT_MAX, INLINE_MAX,
-    KEY_BYTES_MAX, MEDIA_TYPE_BYTES_MAX, Sameness,
+    CODEC_ELSEWHERE, CODING_NUMBER_MAX, Coding, Draft, DraftError, DraftValue, Entry, HEAT_MAX,
+    INLINE_MAX, KEY_BYTES_MAX, MEDIA_TYPE_BYTES_MAX, PLACE_BYTES, Sameness,
 };
 pub use frozen::{FrozenItem, WalkState};
 pub use memtable::{Coded, CodedShare, hash_key};
@@ -50,7 +51,7 @@ pub use merge::{PatchError, PatchKind, PatchLimits};
 pub use mutation::{Applied, Cause, LoadedEntry, Logged, Mutation, Reclaimed};
 pub use numbers::{Sequence, Slot, VERSION_MAX, Version};
 pub use outcome::{Current, Decision, FailedCondition, Outcome};
-pub use partition::{Partition, PartitionStats, Tombstones};
+pub use partition::{Left, Partition, PartitionStats, Tombstones};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -4,7 +4,7 @@ use crate::command::{
     Command, Compared, Conditions, EtagCondition, Operation, Patch, PatchExpiry, Prepared,
     PutExpiry, VersionCondition,
 };
-use crate::entry::{Draft, DraftValue, Entry, HEAT_MAX, KEY_BYTES_MAX, Sameness};
+use crate::entry::{Draft, DraftValue, Entry, HEAT_MAX, KEY_BYTES_MAX, PLACE_BYTES, Sameness};
 use crate::frozen::{Frozen, FrozenItem, Tombstone, WalkState};
 use crate::memtable::{Coded, Memtable};
 use crate::merge::{self, PatchError, PatchKind};
@@ -30,6 +30,17 @@ pub struct Partition<S> {
     keeps_tombstones: bool,
     /// A snapshot that stands has every change up to this one.
     forgotten: Sequence,
+    /// Values that lie elsewhere and that nothing here needs any more.
+    left: Vec<Left>,
+}
+
+/// A value that lay elsewhere ([`CODEC_ELSEWHERE`](crate::CODEC_ELSEWHERE)), and that no entry needs any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Where it lies.
+    pub place: [u8; PLACE_BYTES],
+    /// Its length in bytes.
+    pub raw_len: usize,
 }
 
 /// Removals that are no longer needed; of use only to be dropped.
@@ -74,6 +85,7 @@ impl<S: BuildHasher> Partition<S> {
             tombstone_bytes: 0,
             keeps_tombstones: false,
             forgotten: Sequence::ZERO,
+            left: Vec::new(),
         }
     }
 
@@ -299,8 +311,8 @@ impl<S: BuildHasher> Partition<S> {
         })
     }
 
-    /// Notes that the entry in `slot` was read, and says whether it is coded and has become as hot as can be told. See
-    /// [`Entry::heat`].
+    /// Notes that the entry in `slot` was read, and says whether it is coded and has become as hot as can be told, or lies
+    /// elsewhere and was read for the second time. See [`Entry::heat`].
     pub fn warm(&mut self, slot: Slot) -> bool {
         let Some(entry) = self.table.entry_mut(slot) else {
             return false;
@@ -310,17 +322,22 @@ impl<S: BuildHasher> Partition<S> {
             return false;
         }
         entry.set_heat(heat + 1);
-        heat + 1 == HEAT_MAX && entry.coding().is_some()
+        match heat + 1 {
+            HEAT_MAX => entry.coding().is_some(),
+            2 => entry.place().is_some(),
+            _ => false,
+        }
     }
 
     /// Visits visible entries from slot `from` on, examining at most `examine_max` slots, and says where to go on; `None`
-    /// at the end. Each is shown with the heat it has and then cools by one. When `visit` breaks, the survey goes on
-    /// behind the entry it was shown.
+    /// at the end. Each is shown with the heat it has and then cools by one; when the survey looks `afresh`, it is
+    /// forgotten that another coding did not pay. When `visit` breaks, the survey goes on behind the entry it was shown.
     pub fn survey(
         &mut self,
         from: Slot,
         examine_max: usize,
         now: u64,
+        afresh: bool,
         mut visit: impl FnMut(Slot, &Entry) -> ControlFlow<()>,
     ) -> Option<Slot> {
         let end = self.table.slot_end();
@@ -337,6 +354,9 @@ impl<S: BuildHasher> Partition<S> {
             else {
                 continue;
             };
+            if afresh {
+                entry.set_incompressible(false);
+            }
             let flow = visit(slot, entry);
             if entry.heat() > 0 {
                 entry.set_heat(entry.heat() - 1);
@@ -357,21 +377,36 @@ impl<S: BuildHasher> Partition<S> {
         match self.table.entry(slot) {
             Some(current) if current.sequence() == entry.sequence() => {
                 entry.take_marks(current);
+                // What did not pay for the layout before may pay for this one.
+                entry.set_incompressible(false);
                 // Not through `leave`: a walk in progress meets the same value in its new form.
-                Ok(self.table.replace(slot, entry))
+                let old = self.table.replace(slot, entry);
+                note_left(&mut self.left, &old);
+                Ok(old)
             }
             _ => Err(entry),
         }
     }
 
-    /// Notes that coding the value in `slot` does not pay, if its last change is still `sequence`.
+    /// Whether there is anything to [take](Self::take_left).
+    pub fn has_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// Hands out values that lie elsewhere and that no entry needs any more, those included that a snapshot in progress
+    /// kept alive: each exactly once, after its entry was replaced, removed or walked.
+    pub fn take_left(&mut self) -> impl Iterator<Item = Left> {
+        self.left.drain(..)
+    }
+
+    /// Notes that another coding of the value in `slot` does not pay, if its last change is still `sequence`.
     pub fn mark_incompressible(&mut self, slot: Slot, sequence: Sequence) {
         if let Some(entry) = self
             .table
             .entry_mut(slot)
             .filter(|entry| entry.sequence() == sequence)
         {
-            entry.set_incompressible();
+            entry.set_incompressible(true);
         }
     }
 
@@ -432,6 +467,7 @@ impl<S: BuildHasher> Partition<S> {
     ///
     /// A partition that is frozen already starts over with the new cut: what the old walk had not met is let go.
     pub fn freeze(&mut self, cut: Sequence, since: Option<Sequence>) {
+        self.thaw();
         let frozen = Frozen::new(cut, since, self.table.slot_end(), self.tombstones.len());
         self.frozen = Some(Box::new(frozen));
     }
@@ -450,15 +486,24 @@ impl<S: BuildHasher> Partition<S> {
         spent: &mut Vec<Entry>,
         visit: impl FnMut(FrozenItem<'_>) -> ControlFlow<()>,
     ) -> WalkState {
-        match &mut self.frozen {
-            Some(frozen) => frozen.walk(&self.table, &self.tombstones, budget, spent, visit),
-            None => WalkState::Done,
+        let Some(frozen) = &mut self.frozen else {
+            return WalkState::Done;
+        };
+        let walked = spent.len();
+        let state = frozen.walk(&self.table, &self.tombstones, budget, spent, visit);
+        for entry in &spent[walked..] {
+            note_left(&mut self.left, entry);
         }
+        state
     }
 
     /// Ends the freeze.
     pub fn thaw(&mut self) {
-        self.frozen = None;
+        if let Some(frozen) = self.frozen.take() {
+            for entry in frozen.kept() {
+                note_left(&mut self.left, entry);
+            }
+        }
     }
 
     /// Whether removals are remembered from now on, for incremental snapshots. Turning it off, which is not done while
@@ -555,10 +600,21 @@ impl<S: BuildHasher> Partition<S> {
 
     /// Every way out of the table leads through here, so that a freeze misses nothing.
     fn leave(&mut self, slot: Slot, old: Entry) -> Option<Entry> {
-        match &mut self.frozen {
-            Some(frozen) => frozen.keep(slot, old),
-            None => Some(old),
-        }
+        let old = match &mut self.frozen {
+            Some(frozen) => frozen.keep(slot, old)?,
+            None => old,
+        };
+        note_left(&mut self.left, &old);
+        Some(old)
+    }
+}
+
+/// Every way out of sight of the last who needs an entry's value leads through here.
+#[inline]
+fn note_left(left: &mut Vec<Left>, old: &Entry) {
+    if let Some(place) = old.place() {
+        let raw_len = old.raw_len();
+        left.push(Left { place, raw_len });
     }
 }
 

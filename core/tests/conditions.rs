@@ -756,7 +756,7 @@ fn a_layout_made_of_an_older_value_is_refused() {
     let mut seen = Vec::new();
     for _ in 0..5 {
         assert_eq!(
-            table.survey(Slot::new(0), 100, NOW, |_, entry| {
+            table.survey(Slot::new(0), 100, NOW, false, |_, entry| {
                 seen.push(entry.heat());
                 ControlFlow::Continue(())
             }),

@@ -3,10 +3,10 @@
 mod support;
 
 use inflightkv_core::{
-    Applied, Cause, Coded, Coding, Command, Compared, Conditions, Current, Decision, DraftValue,
-    Entry, EtagCondition, FailedCondition, Mutation, Operation, Outcome, Patch, PatchError,
-    PatchExpiry, PatchLimits, Prepared, PutExpiry, Sequence, Slot, VersionCondition, WalkState,
-    merge,
+    Applied, CODEC_ELSEWHERE, Cause, Coded, Coding, Command, Compared, Conditions, Current,
+    Decision, DraftValue, Entry, EtagCondition, FailedCondition, Mutation, Operation, Outcome,
+    PLACE_BYTES, Patch, PatchError, PatchExpiry, PatchLimits, Prepared, PutExpiry, Sequence, Slot,
+    VersionCondition, WalkState, merge,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use support::json::{Document, Json};
 use support::map::{Freeze, Held, Map, Record, check_visible, replay};
 use support::steps::{Expected, Guard, KEYS, PatchTtl, PutTtl, Step, Tags, steps};
 use support::{
-    Table, draft, draft_as, for_each_entry, hash, key_at, raw, reversed, sequence, table,
+    Table, draft, draft_as, for_each_entry, hash, key_at, raw, reversed, sequence, shelve, table,
 };
 
 /// Low, so that large values take the way through `Retry`.
@@ -40,6 +40,8 @@ struct History {
     keeps: bool,
     /// Deletes and evictions that are not forgotten.
     removals: Vec<(String, u64)>,
+    /// Where values lie elsewhere that an entry, or a walk in progress, needs, and their lengths.
+    needed: BTreeMap<[u8; PLACE_BYTES], usize>,
     /// The last complete snapshot: restored, with its cut; whether an increment may follow.
     base: Option<(Table, u64, bool)>,
 }
@@ -64,6 +66,7 @@ impl History {
             freeze: None,
             keeps: false,
             removals: Vec::new(),
+            needed: BTreeMap::new(),
             base: None,
         }
     }
@@ -168,14 +171,30 @@ impl History {
     /// Stores the value another way, which nobody must notice.
     fn recode(&mut self, slot: Slot, coded: bool) {
         let mut made = None;
-        self.table.survey(slot, 1, self.now, |at, entry| {
+        let afresh = self.last.is_multiple_of(2);
+        let needed = &mut self.needed;
+        self.table.survey(slot, 1, self.now, afresh, |at, entry| {
             let value = raw(entry);
+            let codec = (self.last % 16) as u8;
+            let elsewhere = codec == CODEC_ELSEWHERE;
             let coding = coded.then_some(Coding {
-                codec: (value.len() % 16) as u8,
-                dictionary: (value.len() % 5) as u8,
+                codec,
+                dictionary: if elsewhere {
+                    0
+                } else {
+                    (value.len() % 5) as u8
+                },
                 raw_len: value.len() as u32,
             });
-            let stored = if coded { reversed(&value) } else { value };
+            let stored = match coded {
+                true if elsewhere => {
+                    let place = shelve(&value);
+                    assert!(needed.insert(place, value.len()).is_none());
+                    place.to_vec()
+                }
+                true => reversed(&value),
+                false => value,
+            };
             let entry = Entry::recoded(entry.head_bytes(), coding, DraftValue::Copied(&stored));
             made = Some((at, entry));
             ControlFlow::Break(())
@@ -663,7 +682,11 @@ impl History {
         self.freeze = None;
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
+        for left in self.table.take_left() {
+            let needed = self.needed.remove(&left.place);
+            assert_eq!(needed, Some(left.raw_len), "said of each once");
+        }
         check_visible(&self.table, &self.map, self.now, "the table");
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for_each_entry(&self.table, |entry| {
@@ -682,6 +705,12 @@ impl History {
         });
         entries.sort();
         assert_eq!(entries, self.map.keys().cloned().collect::<Vec<_>>());
+        let mut places = Vec::new();
+        for_each_entry(&self.table, |entry| places.extend(entry.place()));
+        assert!(places.iter().all(|place| self.needed.contains_key(place)));
+        if self.freeze.is_none() {
+            assert_eq!(places.len(), self.needed.len());
+        }
         let stats = self.table.stats();
         assert_eq!(stats.entries, self.map.len());
         assert_eq!(

@@ -289,6 +289,7 @@ fn every_history_is_that_of_a_plain_map() {
                             value_bytes_min: random.usize(..300),
                             dictionaries: random.bool(),
                             cpu_percent: 100,
+                            ..Compression::default()
                         })
                         .expect("no thread is needed");
                 }

@@ -33,7 +33,7 @@ impl Held {
     pub(crate) fn check(&self, entry: &Entry) {
         assert_eq!(raw(entry), self.value);
         assert_eq!(entry.raw_len(), self.value.len());
-        assert_eq!(entry.shared().is_some(), self.value.len() > 2048);
+        assert_eq!(entry.shared().is_some(), entry.stored().len() > 2048);
         assert_eq!(entry.media_type(), self.media_type());
         assert_eq!(entry.crc(), crc32fast::hash(&self.value));
         assert_eq!(entry.version(), self.version);

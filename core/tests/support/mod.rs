@@ -6,9 +6,10 @@ pub(crate) mod map;
 pub(crate) mod steps;
 
 use inflightkv_core::{
-    Command, Conditions, Decision, Draft, DraftValue, Entry, Operation, Partition, Patch,
-    PatchExpiry, PatchKind, PatchLimits, PutExpiry, Sequence, Slot, hash_key,
+    Command, Conditions, Decision, Draft, DraftValue, Entry, Operation, PLACE_BYTES, Partition,
+    Patch, PatchExpiry, PatchKind, PatchLimits, PutExpiry, Sequence, Slot, hash_key,
 };
+use std::cell::RefCell;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::ControlFlow;
@@ -175,8 +176,28 @@ pub(crate) fn reversed(value: &[u8]) -> Vec<u8> {
     value.iter().rev().copied().collect()
 }
 
-/// The value of an entry, [reversed] or not.
+thread_local!(static SHELF: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) });
+
+/// Keeps `value` elsewhere, for as long as the thread lives; where.
+pub(crate) fn shelve(value: &[u8]) -> [u8; PLACE_BYTES] {
+    SHELF.with_borrow_mut(|shelf| {
+        shelf.push(value.to_owned());
+        let mut place = [0; PLACE_BYTES];
+        place[..4].copy_from_slice(&(shelf.len() as u32 - 1).to_le_bytes());
+        place
+    })
+}
+
+fn shelved(place: [u8; PLACE_BYTES]) -> Vec<u8> {
+    let number = u32::from_le_bytes(place[..4].try_into().expect("four bytes"));
+    SHELF.with_borrow(|shelf| shelf[number as usize].clone())
+}
+
+/// The value of an entry, [reversed], [shelved](shelve) or as it is.
 pub(crate) fn raw(entry: &Entry) -> Vec<u8> {
+    if let Some(place) = entry.place() {
+        return shelved(place);
+    }
     match entry.coding() {
         Some(_) => reversed(entry.stored()),
         None => entry.stored().to_owned(),

@@ -201,6 +201,8 @@ pub(crate) struct Compression {
     pub(crate) mode: &'static str,
     pub(crate) value_bytes_min: usize,
     pub(crate) dictionaries: bool,
+    pub(crate) batches: bool,
+    pub(crate) cold_after: Duration,
     pub(crate) cpu_percent: u8,
 }
 
@@ -360,6 +362,8 @@ impl Compression {
             mode: effective.choice("compression").unwrap_or("off"),
             value_bytes_min: effective.bytes("compression-min-size"),
             dictionaries: effective.choice("compression-dictionaries") == Some("on"),
+            batches: effective.choice("compression-batches") == Some("on"),
+            cold_after: effective.duration("compression-cold-after"),
             cpu_percent: u8::try_from(effective.count("compression-cpu"))
                 .expect("the table's range of compression-cpu fits 8 bits"),
         }

@@ -7,9 +7,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::units;
-use reading::{count, duration, parse_address, rate, size, text};
-
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3_600);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -415,6 +412,29 @@ pub(crate) const SETTINGS: &[Setting] = &[
                   and half a second of the background's time; off saves both.",
     },
     Setting {
+        name: "compression-batches",
+        section: Section::Memory,
+        kind: Kind::Choice(&["on", "off"]),
+        default: Fallback::Value("off"),
+        runtime: true,
+        placeholder: "on|off",
+        summary: "Whether small values that are neither read nor written are packed together into blocks",
+        details: "Values up to 2 KiB, with any compression but off. Together they take less than each alone, above all those                   below 200 bytes; reading one decompresses its block of 4 to 16 KiB, and one that is read twice is taken out.",
+    },
+    Setting {
+        name: "compression-cold-after",
+        section: Section::Memory,
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: YEAR,
+        },
+        default: Fallback::Value("30s"),
+        runtime: true,
+        placeholder: "D",
+        summary: "For how long a value was neither read nor written before it is packed with compression-batches",
+        details: "Sooner saves sooner, and packs more that is taken out again.",
+    },
+    Setting {
         name: "compression-cpu",
         section: Section::Memory,
         kind: Kind::Count { min: 1, max: 100 },
@@ -792,92 +812,6 @@ impl Setting {
     }
 }
 
-impl Kind {
-    /// The value that was meant, or `None` when this kind does not accept it.
-    pub(crate) fn read(self, written: &Written) -> Option<Value> {
-        match self {
-            Kind::Address => parse_address(text(written)?).map(Value::Address),
-            Kind::Count { min, max } => count(written)
-                .filter(|count| (min..=max).contains(count))
-                .map(Value::Count),
-            Kind::PowerOfTwo { min, max } => count(written)
-                .filter(|count| (min..=max).contains(count) && count.is_power_of_two())
-                .map(Value::Count),
-            Kind::Duration { min, max } => duration(written)
-                .filter(|duration| (min..=max).contains(duration))
-                .map(Value::Duration),
-            Kind::Size { min, max } => size(written)
-                .filter(|size| (min..=max).contains(size))
-                .map(Value::Size),
-            Kind::Memory { min, max } => {
-                match text(written).and_then(|text| text.strip_suffix('%')) {
-                    Some(percent) => count(&Written::Word(percent.to_owned()))
-                        .and_then(|percent| u8::try_from(percent).ok())
-                        .filter(|percent| (1..=100).contains(percent))
-                        .map(Value::Share),
-                    None => size(written)
-                        .filter(|size| (min..=max).contains(size))
-                        .map(Value::Size),
-                }
-            }
-            Kind::Choice(choices) => {
-                let text = text(written)?;
-                let choice = choices.iter().find(|choice| **choice == text)?;
-                Some(Value::Choice(choice))
-            }
-            Kind::Name { bytes_max } => text(written)
-                .filter(|name| {
-                    (1..=bytes_max).contains(&name.len()) && !name.contains(char::is_control)
-                })
-                .map(|name| Value::Name(name.to_owned())),
-            Kind::Path => text(written)
-                .filter(|path| !path.is_empty() && !path.contains('\0'))
-                .map(|path| Value::Path(PathBuf::from(path))),
-            Kind::Switch => match written {
-                Written::Boolean(on) => Some(Value::Switch(*on)),
-                Written::Word(word) => word.parse().ok().map(Value::Switch),
-                Written::String(_) | Written::Integer(_) | Written::Real(_) | Written::Other(_) => {
-                    None
-                }
-            },
-            Kind::Rate => rate(written).map(Value::Rate),
-        }
-    }
-
-    /// What would be right, to stand after "expected".
-    pub(crate) fn expected(self) -> String {
-        match self {
-            Kind::Address => {
-                "an IP address and a port, such as 127.0.0.1:8080, [::1]:8080 or :0".to_owned()
-            }
-            Kind::Count { min, max } => format!("a whole number from {min} to {max}"),
-            Kind::PowerOfTwo { min, max } => format!("a power of two from {min} to {max}"),
-            Kind::Duration { min, max } => format!(
-                "a duration from {} to {}, in seconds or such as 1500ms, 90s, 15m, 12h or 7d",
-                units::print_duration(min),
-                units::print_duration(max)
-            ),
-            Kind::Size { min, max } => format!(
-                "a size from {} to {}, in bytes or such as 512KiB, 64MiB, 1GiB or 64MB",
-                units::print_size(min),
-                units::print_size(max)
-            ),
-            Kind::Memory { min, max } => format!(
-                "a size from {} to {}, in bytes or such as 512MiB, or 1% to 100% of the machine's memory",
-                units::print_size(min),
-                units::print_size(max)
-            ),
-            Kind::Choice(choices) => format!("one of {}", choices.join(", ")),
-            Kind::Name { bytes_max } => {
-                format!("a name of 1 to {bytes_max} bytes without control characters")
-            }
-            Kind::Path => "a path".to_owned(),
-            Kind::Switch => "true or false".to_owned(),
-            Kind::Rate => "on, off, or a share such as 1% or 0.01".to_owned(),
-        }
-    }
-}
-
 /// Levenshtein distance: single characters inserted, removed or replaced to make one name of the other.
 fn edits(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.chars().count()).collect();
@@ -893,6 +827,7 @@ fn edits(left: &str, right: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
+mod kinds;
 mod reading;
 mod spelling;
 #[cfg(test)]

@@ -82,6 +82,8 @@ fn the_defaults_are_those_of_the_contract() {
             mode: "off",
             value_bytes_min: 64,
             dictionaries: true,
+            batches: false,
+            cold_after: Duration::from_secs(30),
             cpu_percent: 10,
         },
         limits: Limits {

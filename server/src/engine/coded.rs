@@ -1,10 +1,81 @@
 //! Values that are stored coded: taken along under a partition's lock, decoded outside it.
 
+use super::partitions::Table;
 use super::read::Document;
 use bytes::Bytes;
-use inflightkv_compression::{CodecId, DecodeError, Dictionary, DictionarySet, codec};
-use inflightkv_core::{Coding, Entry};
+use inflightkv_compression::batch::{Block, BlockStore, BlockTotals, Place};
+use inflightkv_compression::{BlockError, CodecId, DecodeError, Dictionary, DictionarySet, codec};
+use inflightkv_core::{CODEC_ELSEWHERE, Coding, Entry, Left, Slot};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+/// What it takes to read the coded values of one partition.
+#[derive(Debug, Default)]
+pub(crate) struct Codings {
+    /// Those that values are coded with, by the numbers in their entries.
+    pub(crate) dictionaries: DictionarySet,
+    /// Those that cold values lie in, by the places in their entries.
+    pub(crate) blocks: BlockStore,
+}
+
+impl Codings {
+    /// Notes which packed values are no longer needed. Blocks that are empty now are handed out, to be released outside
+    /// the lock.
+    pub(crate) fn take_out(&mut self, left: impl Iterator<Item = Left>) -> Vec<Arc<Block>> {
+        left.filter_map(|left| {
+            let place = Place::from_bytes(left.place);
+            self.blocks.take_out(place, left.raw_len)
+        })
+        .collect()
+    }
+}
+
+impl Table {
+    /// Holds what is counted of packed values against the entries themselves.
+    pub(crate) fn check_blocks(&self) -> Result<(), String> {
+        if self.partition.is_frozen() {
+            return Ok(());
+        }
+        let blocks = &self.codings.blocks;
+        let mut wanted = BlockTotals::default();
+        let mut met = BTreeSet::new();
+        for slot in 0..self.partition.slot_end().get() {
+            let entry = self.partition.entry_at(Slot::new(slot));
+            let Some((entry, place)) = entry.and_then(|entry| Some((entry, entry.place()?))) else {
+                continue;
+            };
+            let place = Place::from_bytes(place);
+            let block = blocks
+                .get(place.block)
+                .ok_or_else(|| format!("{place:?} of {:?} is in no block", entry.key()))?;
+            wanted.values += 1;
+            wanted.value_bytes += entry.raw_len();
+            if met.insert(place.block) {
+                wanted.blocks += 1;
+                wanted.block_bytes += block.footprint();
+                wanted.holes += block.len();
+                wanted.hole_bytes += block.value_bytes();
+                wanted.sparse += usize::from(blocks.is_sparse(place.block));
+            }
+        }
+        wanted.holes -= wanted.values;
+        wanted.hole_bytes -= wanted.value_bytes;
+        if *blocks.totals() == wanted {
+            Ok(())
+        } else {
+            Err(format!("{:?} counted, {wanted:?} there", blocks.totals()))
+        }
+    }
+}
+
+/// Why a stored value does not decode: memory was overwritten.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoredError {
+    #[error(transparent)]
+    Value(#[from] DecodeError),
+    #[error(transparent)]
+    Block(#[from] BlockError),
+}
 
 /// A stored value with everything that reading it takes, also after its partition has moved on.
 #[derive(Clone, Debug)]
@@ -14,57 +85,96 @@ pub(crate) struct StoredValue {
 }
 
 #[derive(Clone, Debug)]
-struct Coded {
-    codec: CodecId,
-    raw_len: usize,
-    dictionary: Option<Arc<Dictionary>>,
+enum Coded {
+    Alone {
+        codec: CodecId,
+        raw_len: usize,
+        dictionary: Option<Arc<Dictionary>>,
+    },
+    Packed {
+        block: Arc<Block>,
+        index: u16,
+        raw_len: usize,
+    },
 }
 
 impl StoredValue {
-    /// Under the partition's lock: a large value is shared, a small one copied. The partition's own dictionaries are asked,
-    /// so that the one that the value needs cannot be retired in between.
-    pub(crate) fn of(entry: &Entry, dictionaries: &DictionarySet) -> Self {
-        Self {
-            bytes: match entry.shared() {
-                Some(value) => value.clone(),
-                None => Bytes::copy_from_slice(entry.stored()),
-            },
-            coded: entry.coding().map(|coding| Coded::of(coding, dictionaries)),
-        }
+    /// Under the partition's lock: a large value and a block are shared, a small value is copied. The partition's own
+    /// dictionaries and blocks are asked, so that the one that the value needs cannot be given up in between.
+    pub(crate) fn of(entry: &Entry, codings: &Codings) -> Self {
+        let coded = entry
+            .coding()
+            .map(|coding| Coded::of(entry, coding, codings));
+        let bytes = match (entry.shared(), &coded) {
+            (_, Some(Coded::Packed { .. })) => Bytes::new(),
+            (Some(value), _) => value.clone(),
+            (None, _) => Bytes::copy_from_slice(entry.stored()),
+        };
+        Self { bytes, coded }
     }
 
     /// The value itself.
     ///
     /// # Errors
     /// The bytes are not those that were coded: memory was overwritten.
-    pub(crate) fn decode(&self) -> Result<Bytes, DecodeError> {
+    pub(crate) fn decode(&self) -> Result<Bytes, StoredError> {
         let Some(coded) = &self.coded else {
             return Ok(self.bytes.clone());
         };
-        let mut raw = Vec::with_capacity(coded.raw_len);
-        match &coded.dictionary {
-            Some(dictionary) => dictionary.decompress(&self.bytes, coded.raw_len, &mut raw)?,
-            None => codec(coded.codec).decompress(&self.bytes, coded.raw_len, &mut raw)?,
+        let mut raw = Vec::with_capacity(coded.raw_len());
+        match coded {
+            Coded::Alone {
+                codec: id,
+                raw_len,
+                dictionary,
+            } => match dictionary {
+                Some(dictionary) => dictionary.decompress(&self.bytes, *raw_len, &mut raw)?,
+                None => codec(*id).decompress(&self.bytes, *raw_len, &mut raw)?,
+            },
+            Coded::Packed { block, index, .. } => block.get(*index, &mut raw)?,
         }
         Ok(Bytes::from(raw))
     }
 
     /// The bytes as they are stored when they are one frame of Zstandard that needs no dictionary.
     pub(crate) fn zstd_frame(&self) -> Option<&Bytes> {
-        let coded = self.coded.as_ref()?;
-        (coded.codec == CodecId::Zstd && coded.dictionary.is_none()).then_some(&self.bytes)
+        match self.coded.as_ref()? {
+            Coded::Alone {
+                codec: CodecId::Zstd,
+                dictionary: None,
+                ..
+            } => Some(&self.bytes),
+            Coded::Alone { .. } | Coded::Packed { .. } => None,
+        }
     }
 }
 
 impl Coded {
-    fn of(coding: Coding, dictionaries: &DictionarySet) -> Self {
-        Self {
+    fn of(entry: &Entry, coding: Coding, codings: &Codings) -> Self {
+        let raw_len = coding.raw_len as usize;
+        if coding.codec == CODEC_ELSEWHERE {
+            let place = entry.place().map(Place::from_bytes);
+            let place = place.expect("a packed value has its place");
+            let block = codings.blocks.get(place.block);
+            return Self::Packed {
+                block: Arc::clone(block.expect("a block stays while an entry needs it")),
+                index: place.index,
+                raw_len,
+            };
+        }
+        Self::Alone {
             codec: CodecId::try_from(coding.codec).expect("entries are coded by known codecs"),
-            raw_len: coding.raw_len as usize,
+            raw_len,
             dictionary: (coding.dictionary != 0).then(|| {
-                let dictionary = dictionaries.get(coding.dictionary);
+                let dictionary = codings.dictionaries.get(coding.dictionary);
                 Arc::clone(dictionary.expect("a dictionary stays while an entry needs it"))
             }),
+        }
+    }
+
+    const fn raw_len(&self) -> usize {
+        match self {
+            Self::Alone { raw_len, .. } | Self::Packed { raw_len, .. } => *raw_len,
         }
     }
 }
@@ -79,7 +189,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Under the partition's lock.
-    pub(crate) fn of(entry: &Entry, dictionaries: &DictionarySet) -> Self {
+    pub(crate) fn of(entry: &Entry, codings: &Codings) -> Self {
         Self {
             document: Document {
                 value: Bytes::new(),
@@ -91,7 +201,7 @@ impl Seen {
                 expires_at: entry.expires_at(),
                 crc: entry.crc(),
             },
-            value: StoredValue::of(entry, dictionaries),
+            value: StoredValue::of(entry, codings),
         }
     }
 

@@ -117,7 +117,10 @@ fn facts(entry: &Entry, hash: u64) -> Option<Facts> {
 impl Table {
     /// Bytes of everything kept here that evicting can make less.
     pub(crate) fn bytes(&self) -> usize {
-        self.partition.stats().bytes() + self.wheel.bytes() + self.ranking.bytes()
+        self.partition.stats().bytes()
+            + self.wheel.bytes()
+            + self.ranking.bytes()
+            + self.codings.blocks.footprint()
     }
 
     /// Tells the policy of a change that was applied.
@@ -297,6 +300,7 @@ impl Shared {
         });
         self.feed.settle();
         spent.clear();
+        self.note_sparse();
         (evicted > 0).then_some(evicted)
     }
 

@@ -261,6 +261,7 @@ impl Lane {
         });
         counters.expired.fetch_add(expired, Ordering::Relaxed);
         spent.clear();
+        self.shared.note_sparse();
         more
     }
 }

@@ -4,16 +4,18 @@
 //! call, or the allocation or release of a body, and a thread holds one at a time. Access is by closure, so a guard
 //! cannot travel; debug builds assert that locks do not nest.
 
+use super::coded::Codings;
 use super::evict::Ranking;
 use super::sequencer::Epoch;
 use foldhash::quality::RandomState;
-use inflightkv_compression::DictionarySet;
+use inflightkv_compression::batch::Block;
 use inflightkv_core::{Partition, routing};
 use inflightkv_eviction::TimerWheel;
 use parking_lot::{Mutex, MutexGuard};
 use std::hash::BuildHasher;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 /// No timer is set.
@@ -26,8 +28,8 @@ pub(crate) struct Table {
     pub(crate) wheel: TimerWheel,
     /// The last snapshot epoch this partition knows of; see `sequencer`.
     pub(crate) epoch: Epoch,
-    /// Those that values of this partition are coded with, by the numbers in their entries.
-    pub(crate) dictionaries: DictionarySet,
+    /// What it takes to read the values of this partition.
+    pub(crate) codings: Codings,
     /// Whether the compressor has something to look at here.
     pub(crate) uneven: bool,
     /// Which entry goes first for memory.
@@ -42,7 +44,7 @@ impl Table {
             partition: Partition::new(hasher.clone()),
             wheel: TimerWheel::new(),
             epoch: 0,
-            dictionaries: DictionarySet::default(),
+            codings: Codings::default(),
             uneven: false,
             ranking: Ranking::default(),
             reported: 0,
@@ -73,6 +75,8 @@ pub(crate) struct Partitions {
     hasher: RandomState,
     lock_waits: AtomicU64,
     lock_wait_nanos: AtomicU64,
+    /// Most of some block is holes now, and the compressor was not told.
+    sparse: AtomicBool,
 }
 
 impl Partitions {
@@ -96,6 +100,7 @@ impl Partitions {
             hasher,
             lock_waits: AtomicU64::new(0),
             lock_wait_nanos: AtomicU64::new(0),
+            sparse: AtomicBool::new(false),
         }
     }
 
@@ -130,7 +135,31 @@ impl Partitions {
             Some(guard) => guard,
             None => self.wait_for(table),
         };
-        access(&mut guard)
+        let answer = access(&mut guard);
+        if guard.partition.has_left() {
+            let emptied = self.take_out(&mut guard);
+            drop(guard);
+            drop(emptied);
+        }
+        answer
+    }
+
+    /// Notes the holes that entries left which this hold of the lock replaced or removed: here, so that nobody who does
+    /// so can forget it. Blocks that are empty now are handed out, to be released outside the lock.
+    #[cold]
+    fn take_out(&self, table: &mut Table) -> Vec<Arc<Block>> {
+        let before = table.codings.blocks.totals().sparse;
+        let emptied = table.codings.take_out(table.partition.take_left());
+        if table.codings.blocks.totals().sparse > before {
+            table.uneven = true;
+            self.sparse.store(true, Ordering::Release);
+        }
+        emptied
+    }
+
+    /// Whether the compressor is to be told of blocks that are mostly holes now; says so once.
+    pub(crate) fn take_sparse(&self) -> bool {
+        self.sparse.load(Ordering::Relaxed) && self.sparse.swap(false, Ordering::AcqRel)
     }
 
     #[cold]

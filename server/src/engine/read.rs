@@ -194,13 +194,11 @@ impl Lane {
             let mut coded = None;
             let (next, end) = shared.partitions.with(partition, |table| {
                 let Table {
-                    partition,
-                    dictionaries,
-                    ..
+                    partition, codings, ..
                 } = table;
                 let next = partition.scan(slot, left, scan.prefix, now, |entry| {
                     if scan.values && entry.coding().is_some() {
-                        coded = Some((entry.key().to_owned(), Seen::of(entry, dictionaries)));
+                        coded = Some((entry.key().to_owned(), Seen::of(entry, codings)));
                         return ControlFlow::Break(());
                     }
                     let flow = visit(Row {
@@ -298,7 +296,7 @@ impl Shared {
             let Some((slot, entry)) = table.partition.find(key, place.hash, now) else {
                 return (None, table.partition.absent_since(key, place.hash), false);
             };
-            let seen = Seen::of(entry, &table.dictionaries);
+            let seen = Seen::of(entry, &table.codings);
             let shown = entry.sequence();
             let hot = warms && table.partition.warm(slot);
             table.uneven |= hot;

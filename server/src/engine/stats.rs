@@ -2,12 +2,14 @@
 
 use super::adapters::sequence;
 use super::advisor::AdviceReport;
+use super::compress::PACKED_BESIDE;
 use super::lag::Lags;
 use super::memory::Reason;
 use super::{
     Compression, Engine, LiveDictionary, Persistence, Readiness, RecoveryReport, RuleHits, Shared,
 };
 use inflightkv_compression::CodecId;
+use inflightkv_compression::batch::BlockTotals;
 use inflightkv_core::{Coded, CodedShare, PartitionStats, Sequence};
 use inflightkv_eviction::{Budget, PolicyKind};
 use inflightkv_snapshot::{ChainError, Kind, chain};
@@ -62,6 +64,8 @@ pub struct CompressionStats {
     pub settings: Compression,
     /// What is compressed now, by the name of the codec.
     pub codecs: Vec<(&'static str, CodedShare)>,
+    /// Cold values packed together into blocks.
+    pub blocks: BlockTotals,
     /// Entries of them that are compressed with a dictionary.
     pub with_dictionary: usize,
     /// Dictionaries that values are compressed with or will be.
@@ -76,6 +80,12 @@ pub struct CompressionStats {
     pub failed: u64,
     /// Values that were written while they were being compressed.
     pub overtaken: u64,
+    /// Values packed together with others in this run.
+    pub packed: u64,
+    /// Packed values that were taken out again by the compressor.
+    pub unpacked: u64,
+    /// Blocks made in this run.
+    pub blocks_made: u64,
     /// Processor time spent in the background, in microseconds.
     pub cpu_us: u64,
     /// Passes over what was written.
@@ -87,7 +97,14 @@ pub struct CompressionStats {
 }
 
 impl CompressionStats {
-    fn of(shared: &Shared, coded: &Coded) -> Self {
+    /// Bytes that packed values take less than they would whole: what is kept in their entries and all of their blocks
+    /// counted. Below 0 when the blocks are mostly holes that were not packed anew yet.
+    pub fn batches_saved_bytes(&self) -> i64 {
+        let beside = self.blocks.values * PACKED_BESIDE;
+        self.blocks.value_bytes as i64 - (self.blocks.block_bytes + beside) as i64
+    }
+
+    fn of(shared: &Shared, coded: &Coded, blocks: BlockTotals) -> Self {
         let compressor = &shared.compressor;
         let held = compressor.held.lock().clone();
         let counters = &compressor.counters;
@@ -99,6 +116,7 @@ impl CompressionStats {
                 .filter(|id| *id != CodecId::Plain)
                 .map(|id| (id.name(), coded.by_codec[usize::from(id.number())]))
                 .collect(),
+            blocks,
             with_dictionary: coded.by_dictionary[1..].iter().sum(),
             bytes: held.bytes + dictionary_bytes,
             dictionaries: held.dictionaries,
@@ -106,6 +124,9 @@ impl CompressionStats {
             decompressed: counters.decompressed.load(Ordering::Relaxed),
             failed: counters.failed.load(Ordering::Relaxed),
             overtaken: counters.overtaken.load(Ordering::Relaxed),
+            packed: counters.packed.load(Ordering::Relaxed),
+            unpacked: counters.unpacked.load(Ordering::Relaxed),
+            blocks_made: counters.blocks_made.load(Ordering::Relaxed),
             cpu_us: counters.cpu_us.load(Ordering::Relaxed),
             sweeps: counters.sweeps.load(Ordering::Relaxed),
             trainings: counters.trainings.load(Ordering::Relaxed),
@@ -269,12 +290,13 @@ impl Engine {
         let shared = &*self.shared;
         let mut total = PartitionStats::default();
         let mut timer_bytes = 0;
-        let mut coded = Coded::default();
+        let (mut coded, mut blocks) = (Coded::default(), BlockTotals::default());
         let (mut held, mut policies) = (0, 0);
         let partitions = (0..shared.partitions.count())
             .map(|index| {
                 let (stats, timers) = shared.partitions.with(index, |table| {
                     coded.add(table.partition.coded());
+                    blocks.add(table.codings.blocks.totals());
                     held += table.bytes() as u64;
                     policies += table.ranking.bytes() as u64;
                     (table.partition.stats(), table.wheel.bytes())
@@ -308,7 +330,7 @@ impl Engine {
             lock_waits,
             lock_wait_nanos,
             patch_retries: shared.counters.patch_retries.load(Ordering::Relaxed),
-            compression: CompressionStats::of(shared, &coded),
+            compression: CompressionStats::of(shared, &coded, blocks),
             memory,
             advice: shared.advisor.report(),
             partitions,

@@ -524,7 +524,7 @@ impl Shared {
             table
                 .partition
                 .get(key, place.hash, now)
-                .map(|entry| Seen::of(entry, &table.dictionaries))
+                .map(|entry| Seen::of(entry, &table.codings))
         };
         let done = self.partitions.with(place.partition, |table| {
             let Decision {

@@ -106,9 +106,25 @@ fn compression(stats: &CompressionStats) -> Value {
         .iter()
         .map(|live| json!({ "version": live.version, "bytes": live.bytes }))
         .collect();
+    let blocks = &stats.blocks;
     json!({
         "mode": mode(stats.settings.mode),
         "codecs": codecs,
+        "batches": {
+            "on": stats.settings.batches,
+            "coldAfterMs": stats.settings.cold_after_ms,
+            "blocks": blocks.blocks,
+            "sparseBlocks": blocks.sparse,
+            "values": blocks.values,
+            "rawBytes": blocks.value_bytes,
+            "holes": blocks.holes,
+            "holeBytes": blocks.hole_bytes,
+            "storedBytes": blocks.block_bytes,
+            "savedBytes": stats.batches_saved_bytes(),
+            "packed": stats.packed,
+            "unpacked": stats.unpacked,
+            "blocksMade": stats.blocks_made,
+        },
         "withDictionary": stats.with_dictionary,
         "dictionaries": dictionaries,
         "bytes": stats.bytes,

@@ -1,6 +1,7 @@
 //! Values and what was written, spelt out again: as JSON, as TOML, and as an error message names them.
 
-use super::{Value, WHOLE, Written, units};
+use super::{Value, WHOLE, Written};
+use crate::config::units;
 
 impl Value {
     /// As JSON: numbers and truth values as such, everything else as the text that a person would write.

@@ -2,10 +2,9 @@
 
 use super::{Checkpointer, FULL};
 use crate::engine::Shared;
-use crate::engine::coded::StoredValue;
+use crate::engine::coded::{Codings, StoredValue};
 use crate::engine::partitions::Table;
 use crate::engine::sequencer::Epoch;
-use inflightkv_compression::DictionarySet;
 use inflightkv_core::{Entry, FrozenItem, Sequence, WalkState};
 use inflightkv_snapshot::{self as snapshot, BlockBuilder, EntryRef, RawBlock};
 use parking_lot::Mutex;
@@ -193,16 +192,14 @@ impl Walker {
                 shared.checkpointer.freeze(table, walk.epoch, walk.cut);
             }
             let Table {
-                partition,
-                dictionaries,
-                ..
+                partition, codings, ..
             } = table;
             let state = partition.walk(WALK_BATCH, &mut self.spent, |item| {
                 let pushed = match item {
                     FrozenItem::Entry(entry)
                         if entry.shared().is_some() || entry.coding().is_some() =>
                     {
-                        aside.push(Aside::of(entry, dictionaries));
+                        aside.push(Aside::of(entry, codings));
                         Ok(false)
                     }
                     FrozenItem::Entry(entry) => builder.push(entry_ref(entry)),
@@ -297,11 +294,11 @@ fn entry_ref(entry: &Entry) -> EntryRef<'_> {
 }
 
 impl Aside {
-    fn of(entry: &Entry, dictionaries: &DictionarySet) -> Self {
+    fn of(entry: &Entry, codings: &Codings) -> Self {
         Self {
             key: entry.key().to_owned(),
             media_type: entry.media_type().map(str::to_owned),
-            value: StoredValue::of(entry, dictionaries),
+            value: StoredValue::of(entry, codings),
             sequence: entry.sequence().get(),
             version: entry.version(),
             expires_at: entry.expires_at(),

@@ -8,15 +8,22 @@
 //! A value that is read again and again is stored as it is again, and one that nobody reads is compressed a sweep later
 //! ([`Entry::heat`](inflightkv_core::Entry::heat)). With nothing written and nothing hot the thread sleeps.
 //!
-//! `budget` keeps to the share, `sweep` goes through a partition, `training` makes dictionaries.
+//! With `batches`, what was neither read nor written for a while is packed together with others: see `packing`.
+//!
+//! `budget` keeps to the share, `sweep` goes through a partition, `judge` says what is to be done with an entry, `place`
+//! puts in place what was made, `training` makes dictionaries.
 
 mod budget;
+mod judge;
+mod packing;
+mod place;
 mod sweep;
 mod training;
 
 use super::Shared;
 use inflightkv_compression::CodecId;
 use inflightkv_compression::adaptive::{self, Mode, RAW_BYTES_MIN};
+pub(crate) use packing::BESIDE as PACKED_BESIDE;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +36,8 @@ const SETTLE: Duration = Duration::from_millis(500);
 /// The pause between sweeps when only entries that are still warm are left, doubled as long as none has cooled.
 const COOL_MIN: Duration = Duration::from_secs(1);
 const COOL_MAX: Duration = Duration::from_secs(64);
+/// What is kept beside a compressed value: its coding in the entry's head.
+const CODING_BYTES: usize = 5;
 
 /// How values in memory are compressed; may change while the store runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +48,11 @@ pub struct Compression {
     pub value_bytes_min: usize,
     /// Whether small values share trained dictionaries (with Zstandard and the adaptive mode); default on.
     pub dictionaries: bool,
+    /// Whether small values that are neither read nor written are packed together into blocks; default off. Effective
+    /// unless the mode is off.
+    pub batches: bool,
+    /// How long such a value was neither read nor written, in milliseconds; default 30,000.
+    pub cold_after_ms: u64,
     /// The share of each lane's processor that it may take, in percent, 1 to 100; default 10. More compresses sooner.
     pub cpu_percent: u8,
 }
@@ -66,6 +80,8 @@ impl Default for Compression {
             mode: CompressionMode::Off,
             value_bytes_min: RAW_BYTES_MIN,
             dictionaries: true,
+            batches: false,
+            cold_after_ms: 30_000,
             cpu_percent: 10,
         }
     }
@@ -83,6 +99,27 @@ impl Compression {
             },
             raw_bytes_min: self.value_bytes_min,
             dictionaries: self.dictionaries,
+        }
+    }
+
+    fn packs(&self) -> bool {
+        self.batches && self.mode != CompressionMode::Off
+    }
+
+    /// Whether a value of so many bytes may be packed together with others.
+    fn may_pack(&self, raw_len: usize) -> bool {
+        let least = self.value_bytes_min.max(packing::PACKED_RAW_MIN);
+        self.packs() && (least..=packing::PACKED_RAW_MAX).contains(&raw_len)
+    }
+
+    /// What blocks are compressed with.
+    fn block_codec(&self) -> CodecId {
+        match self.mode {
+            CompressionMode::Lz4 => CodecId::Lz4,
+            CompressionMode::Snappy => CodecId::Snappy,
+            CompressionMode::Off | CompressionMode::Zstd | CompressionMode::Adaptive => {
+                CodecId::Zstd
+            }
         }
     }
 
@@ -117,6 +154,9 @@ pub(crate) struct CompressionCounters {
     pub(crate) decompressed: AtomicU64,
     pub(crate) failed: AtomicU64,
     pub(crate) overtaken: AtomicU64,
+    pub(crate) packed: AtomicU64,
+    pub(crate) unpacked: AtomicU64,
+    pub(crate) blocks_made: AtomicU64,
     pub(crate) cpu_us: AtomicU64,
     pub(crate) sweeps: AtomicU64,
     pub(crate) trainings: AtomicU64,
@@ -229,6 +269,14 @@ impl Shared {
             self.partitions.with(partition, |table| table.uneven = true);
         }
         self.compressor.pending.store(true, Ordering::Release);
+    }
+
+    /// Wakes the compressor if entries that went left some block mostly empty. Not under a partition's lock.
+    #[inline]
+    pub(super) fn note_sparse(&self) {
+        if self.partitions.take_sparse() {
+            self.compressor.note();
+        }
     }
 
     /// Whether a thread is to be started: the store is compressed, and none runs yet.

@@ -1,17 +1,21 @@
 //! One pass over what was written: take along, compress, put in place.
 
 use super::budget::{Budget, thread_time};
+use super::judge::{Aim, Judge};
+use super::packing::{Ages, Packed, Packing};
+use super::place::Made;
 use super::training::Training;
-use super::{Compression, CompressionMode, Compressor, Held};
+use super::{CODING_BYTES, Compression, Compressor, Held};
 use crate::engine::Shared;
 use crate::engine::coded::StoredValue;
 use crate::engine::partitions::Table;
 use bytes::Bytes;
 use inflightkv_compression::adaptive::{
-    Choice, Chooser, DICTIONARY_RAW_MAX, Facts, HOT, RAW_BYTES_MIN, pays,
+    Choice, Chooser, DICTIONARY_RAW_MAX, Facts, RAW_BYTES_MIN, pays,
 };
+use inflightkv_compression::batch::BLOCK_RAW_MIN;
 use inflightkv_compression::{Dictionary, codec};
-use inflightkv_core::{Coding, DraftValue, Entry, HEAT_MAX, Sequence, Slot};
+use inflightkv_core::{Coding, DraftValue, Entry, Sequence, Slot};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,15 +25,11 @@ use std::time::Duration;
 const EXAMINE_MAX: usize = 256;
 /// Bytes taken along under one hold: some microseconds of copying.
 const TAKE_BYTES_MAX: usize = 32 << 10;
-/// Entries put in place under one hold.
-const PLACE_MAX: usize = 64;
 /// With so many dictionaries in a partition, values of older ones are compressed anew, so that numbers become free.
 const CROWDED: usize = 3;
 /// Entries looked at for samples in all, and in each partition at least.
 const SAMPLED_MAX: usize = 8192;
 const SAMPLED_MIN: usize = 8;
-/// What is kept beside a compressed value: its coding in the entry's head.
-const CODING_BYTES: usize = 5;
 
 /// What a pass found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,9 +56,13 @@ pub(crate) struct Sweeper {
     retired: Vec<Arc<Dictionary>>,
     arena: Vec<u8>,
     taken: Vec<Taken>,
-    made: Vec<Made>,
-    spent: Vec<Entry>,
+    pub(super) made: Vec<Made>,
+    pub(super) spent: Vec<Entry>,
     out: Vec<u8>,
+    packing: Packing,
+    ages: Ages,
+    /// What was written up to this change was not written for long enough to be packed.
+    cold: Sequence,
 }
 
 /// An entry taken along: its head, and a small value, are in the arena.
@@ -69,26 +73,13 @@ struct Taken {
     media_type: Option<String>,
     heat: u8,
     value: TakenValue,
+    aim: Aim,
 }
 
 enum TakenValue {
     Raw(Range<usize>),
     RawLarge(Bytes),
-    /// To be stored as it is, or anew.
-    Coded(StoredValue, Undo),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Undo {
-    /// It is stored as it is from now on.
-    Whole,
-    /// It is compressed with the dictionary in force.
-    Anew,
-}
-
-enum Made {
-    Entry(Slot, Entry),
-    Failure(Slot, Sequence),
+    Coded(StoredValue),
 }
 
 impl Sweeper {
@@ -107,6 +98,9 @@ impl Sweeper {
             made: Vec::new(),
             spent: Vec::new(),
             out: Vec::new(),
+            packing: Packing::default(),
+            ages: Ages::default(),
+            cold: Sequence::ZERO,
         }
     }
 
@@ -124,6 +118,8 @@ impl Sweeper {
         compressor.pending.store(false, Ordering::Release);
         let settings = self.take_settings(compressor);
         self.afresh = std::mem::take(&mut self.afresh_next);
+        let (now, last) = (shared.options.clock.now(), shared.sequencer.last());
+        self.cold = self.ages.mark(now, last, settings.cold_after_ms);
         if settings.trains() && self.training.current.is_none() {
             // Before anything is compressed without one.
             self.sample(shared, &settings);
@@ -145,9 +141,13 @@ impl Sweeper {
             let mut warm = false;
             while let Some(slot) = next {
                 next = self.batch(shared, partition, slot, &settings, &mut swept, &mut warm);
+                if next.is_none() {
+                    self.pack_rest(shared, partition, &settings, &mut swept, &mut warm);
+                }
                 let goes_on = self.pay(shared, &settings, &mut rest);
                 if !goes_on || self.generation != compressor.generation.load(Ordering::Acquire) {
                     // By new settings everything is looked at anew, this partition included.
+                    self.packing.clear();
                     shared
                         .partitions
                         .with(partition, |table| table.uneven = true);
@@ -186,10 +186,9 @@ impl Sweeper {
     /// given up is released outside.
     fn tend_dictionaries(&mut self, settings: &Compression, table: &mut Table) {
         let Table {
-            partition,
-            dictionaries,
-            ..
+            partition, codings, ..
         } = table;
+        let dictionaries = &mut codings.dictionaries;
         match &self.training.current {
             Some(current) if settings.trains() => {
                 if dictionaries.adopt(current).is_none() {
@@ -260,34 +259,126 @@ impl Sweeper {
         warm: &mut bool,
     ) -> Option<Slot> {
         let (next, dictionary) = self.take_along(shared, partition, from, settings, warm);
-        let taken = std::mem::take(&mut self.taken);
+        let mut taken = std::mem::take(&mut self.taken);
         for entry in &taken {
-            let head = &self.arena[entry.head.clone()];
-            match &entry.value {
-                TakenValue::Raw(value) => {
-                    let value = value.clone();
-                    self.compress(entry, Value::InArena(value), dictionary.as_ref());
-                }
-                TakenValue::RawLarge(value) => {
-                    self.compress(entry, Value::Shared(value), dictionary.as_ref());
-                }
-                // What does not decode is left for the reader to notice.
-                TakenValue::Coded(value, undo) => match (value.decode(), undo) {
-                    (Err(_), _) => {}
-                    (Ok(raw), Undo::Whole) => {
-                        let whole = Entry::recoded(head, None, DraftValue::Shared(&raw));
-                        self.made.push(Made::Entry(entry.slot, whole));
-                    }
-                    (Ok(raw), Undo::Anew) => {
-                        self.compress(entry, Value::Shared(&raw), dictionary.as_ref());
-                    }
+            let raw = match &entry.value {
+                TakenValue::Raw(value) => Value::InArena(value.clone()),
+                TakenValue::RawLarge(value) => Value::Shared(value.clone()),
+                TakenValue::Coded(value) => match value.decode() {
+                    Ok(raw) => Value::Shared(raw),
+                    // What does not decode is left for the reader to notice.
+                    Err(_) => continue,
                 },
+            };
+            match entry.aim {
+                Aim::Compress => self.compress(entry, &raw, settings, dictionary.as_ref()),
+                Aim::Whole => {
+                    let head = &self.arena[entry.head.clone()];
+                    let raw = DraftValue::Copied(raw.bytes(&self.arena));
+                    let whole = Entry::recoded(head, None, raw);
+                    self.made.push(Made::Entry(entry.slot, whole));
+                }
+                Aim::Pack { stored, homeless } => {
+                    let member = (entry.slot, entry.sequence);
+                    let head = &self.arena[entry.head.clone()];
+                    let bytes = raw.bytes(&self.arena);
+                    if !self.packing.push(member, head, bytes, stored, homeless) {
+                        self.pack(
+                            shared,
+                            partition,
+                            settings,
+                            dictionary.as_ref(),
+                            swept,
+                            warm,
+                        );
+                        let head = &self.arena[entry.head.clone()];
+                        let bytes = raw.bytes(&self.arena);
+                        self.packing.push(member, head, bytes, stored, homeless);
+                    }
+                    if self.packing.is_full() {
+                        self.pack(
+                            shared,
+                            partition,
+                            settings,
+                            dictionary.as_ref(),
+                            swept,
+                            warm,
+                        );
+                    }
+                }
+                Aim::Wait | Aim::Leave => {}
             }
         }
+        taken.clear();
         self.taken = taken;
-        self.taken.clear();
-        self.place(shared, partition, swept);
+        self.place(shared, partition, None, swept);
         next
+    }
+
+    /// Makes a block of the values gathered, if it pays, and puts it in place.
+    fn pack(
+        &mut self,
+        shared: &Shared,
+        partition: usize,
+        settings: &Compression,
+        dictionary: Option<&(u8, Arc<Dictionary>)>,
+        swept: &mut Swept,
+        warm: &mut bool,
+    ) {
+        let dictionary = dictionary
+            .filter(|_| settings.trains())
+            .map(|(_, dictionary)| dictionary);
+        match self.packing.pack(settings.block_codec(), dictionary) {
+            Packed::Block(block) => {
+                let packing = std::mem::take(&mut self.packing);
+                self.place_block(shared, partition, &block, &packing, swept);
+                self.packing = packing;
+                self.packing.clear();
+            }
+            Packed::NotWorthIt => self.disband(shared, partition, true, swept, warm),
+        }
+    }
+
+    /// The end of a partition: what was gathered last becomes a block if it is enough for one.
+    fn pack_rest(
+        &mut self,
+        shared: &Shared,
+        partition: usize,
+        settings: &Compression,
+        swept: &mut Swept,
+        warm: &mut bool,
+    ) {
+        if self.packing.bytes() >= BLOCK_RAW_MIN {
+            let dictionary = shared.partitions.with(partition, |table| {
+                let current = table.codings.dictionaries.current();
+                current.map(|(number, dictionary)| (number, Arc::clone(dictionary)))
+            });
+            self.pack(
+                shared,
+                partition,
+                settings,
+                dictionary.as_ref(),
+                swept,
+                warm,
+            );
+        } else {
+            self.disband(shared, partition, false, swept, warm);
+        }
+    }
+
+    /// There is no block of what was gathered.
+    fn disband(
+        &mut self,
+        shared: &Shared,
+        partition: usize,
+        in_vain: bool,
+        swept: &mut Swept,
+        warm: &mut bool,
+    ) {
+        *warm |= self.packing.has_homeless();
+        self.made.extend(self.packing.disband(in_vain));
+        self.packing.clear();
+        self.place(shared, partition, None, swept);
     }
 
     /// Under the lock: copies small candidates into the arena, shares large ones.
@@ -300,54 +391,33 @@ impl Sweeper {
         warm: &mut bool,
     ) -> (Option<Slot>, Option<(u8, Arc<Dictionary>)>) {
         let now = shared.options.clock.now();
-        let off = settings.mode == CompressionMode::Off;
-        let len_min = settings.value_bytes_min.max(RAW_BYTES_MIN);
-        let afresh = self.afresh;
         self.arena.clear();
         self.arena.reserve(TAKE_BYTES_MAX + (8 << 10));
         self.taken.reserve(EXAMINE_MAX);
+        let (afresh, cold) = (self.afresh, self.cold);
         let (arena, taken) = (&mut self.arena, &mut self.taken);
         shared.partitions.with(partition, |table| {
             let Table {
-                partition,
-                dictionaries,
-                ..
+                partition, codings, ..
             } = table;
-            let current = dictionaries.current();
-            let number = current.map_or(0, |(number, _)| number);
-            let crowded = dictionaries.iter().count() >= CROWDED;
-            let next = partition.survey(from, EXAMINE_MAX, now, |slot, entry| {
-                let value = match entry.coding() {
-                    Some(coding) => {
-                        let undo = if off || entry.heat() == HEAT_MAX {
-                            // It will cool some day.
-                            *warm |= !off;
-                            Undo::Whole
-                        } else if coding.dictionary != number
-                            && coding.raw_len as usize <= DICTIONARY_RAW_MAX
-                            && (coding.dictionary == 0 && afresh
-                                || coding.dictionary != 0 && crowded)
-                        {
-                            Undo::Anew
-                        } else {
-                            return ControlFlow::Continue(());
-                        };
-                        TakenValue::Coded(StoredValue::of(entry, dictionaries), undo)
-                    }
-                    None if off
-                        || entry.stored().len() < len_min
-                        || entry.is_incompressible() && !afresh =>
-                    {
-                        return ControlFlow::Continue(());
-                    }
-                    None if entry.heat() >= HOT => {
-                        *warm = true;
-                        return ControlFlow::Continue(());
-                    }
-                    None => match entry.shared() {
-                        Some(value) => TakenValue::RawLarge(value.clone()),
-                        None => TakenValue::Raw(kept(arena, entry.stored())),
-                    },
+            let current = codings.dictionaries.current();
+            let judge = Judge {
+                settings,
+                cold,
+                afresh,
+                number: current.map_or(0, |(number, _)| number),
+                crowded: codings.dictionaries.iter().count() >= CROWDED,
+            };
+            let next = partition.survey(from, EXAMINE_MAX, now, afresh, |slot, entry| {
+                let aim = judge.aim(entry, codings);
+                *warm |= judge.is_worth_another_look(entry, aim);
+                if matches!(aim, Aim::Wait | Aim::Leave) {
+                    return ControlFlow::Continue(());
+                }
+                let value = match (entry.coding(), entry.shared()) {
+                    (Some(_), _) => TakenValue::Coded(StoredValue::of(entry, codings)),
+                    (None, Some(value)) => TakenValue::RawLarge(value.clone()),
+                    (None, None) => TakenValue::Raw(kept(arena, entry.stored())),
                 };
                 taken.push(Taken {
                     slot,
@@ -356,6 +426,7 @@ impl Sweeper {
                     media_type: entry.media_type().map(str::to_owned),
                     heat: entry.heat(),
                     value,
+                    aim,
                 });
                 if arena.len() >= TAKE_BYTES_MAX {
                     ControlFlow::Break(())
@@ -372,14 +443,14 @@ impl Sweeper {
     fn compress(
         &mut self,
         entry: &Taken,
-        value: Value<'_>,
+        value: &Value,
+        settings: &Compression,
         dictionary: Option<&(u8, Arc<Dictionary>)>,
     ) {
-        let raw = match &value {
-            Value::InArena(range) => &self.arena[range.clone()],
-            Value::Shared(bytes) => bytes,
-        };
+        let raw = value.bytes(&self.arena);
         let was_coded = matches!(entry.value, TakenValue::Coded(..));
+        // What fails alone is not lost before it was tried together with others.
+        let may_be_packed = settings.may_pack(raw.len());
         let media_type = entry.media_type.as_deref();
         let facts = Facts {
             raw,
@@ -419,74 +490,19 @@ impl Sweeper {
                     Made::Entry(entry.slot, Entry::recoded(head, Some(coding), stored))
                 } else if was_coded {
                     Made::Entry(entry.slot, whole())
+                } else if may_be_packed {
+                    return;
                 } else {
                     Made::Failure(entry.slot, entry.sequence)
                 }
             }
             Choice::Leave(_) if was_coded => Made::Entry(entry.slot, whole()),
-            Choice::Leave(reason) if !reason.may_change() => {
+            Choice::Leave(reason) if !reason.may_change() && !may_be_packed => {
                 Made::Failure(entry.slot, entry.sequence)
             }
             Choice::Leave(_) => return,
         };
         self.made.push(made);
-    }
-
-    /// Puts in place what was made, wherever nobody wrote meanwhile.
-    fn place(&mut self, shared: &Shared, partition: usize, swept: &mut Swept) {
-        let counters = &shared.compressor.counters;
-        let mut made = std::mem::take(&mut self.made);
-        let mut rest = made.drain(..);
-        loop {
-            self.spent.reserve(PLACE_MAX);
-            let spent = &mut self.spent;
-            let (mut compressed, mut decompressed, mut failed, mut overtaken) = (0, 0, 0, 0);
-            let over = shared.partitions.with(partition, |table| {
-                for _ in 0..PLACE_MAX {
-                    match rest.next() {
-                        Some(Made::Entry(slot, entry)) => {
-                            let is_coded = entry.coding().is_some();
-                            match table.partition.recode(slot, entry) {
-                                Ok(old) => {
-                                    compressed += u64::from(is_coded);
-                                    decompressed += u64::from(!is_coded);
-                                    spent.push(old);
-                                }
-                                Err(late) => {
-                                    overtaken += 1;
-                                    spent.push(late);
-                                }
-                            }
-                        }
-                        Some(Made::Failure(slot, sequence)) => {
-                            failed += 1;
-                            table.partition.mark_incompressible(slot, sequence);
-                        }
-                        None => {
-                            shared.meter.account(table, false);
-                            return true;
-                        }
-                    }
-                }
-                shared.meter.account(table, false);
-                false
-            });
-            spent.clear();
-            swept.changed |= compressed + decompressed > 0;
-            for (counter, count) in [
-                (&counters.compressed, compressed),
-                (&counters.decompressed, decompressed),
-                (&counters.failed, failed),
-                (&counters.overtaken, overtaken),
-            ] {
-                counter.fetch_add(count, Ordering::Relaxed);
-            }
-            if over {
-                break;
-            }
-        }
-        drop(rest);
-        self.made = made;
     }
 
     /// Accounts for the work since the last call, and sleeps for it when it is time; whether to go on.
@@ -510,7 +526,8 @@ impl Sweeper {
     /// Makes known what is held beside the entries.
     fn publish(&self, compressor: &Compressor) {
         let dictionaries = self.training.live();
-        let buffers = self.arena.capacity()
+        let buffers = self.packing.footprint()
+            + self.arena.capacity()
             + self.out.capacity()
             + self.taken.capacity() * size_of::<Taken>()
             + self.made.capacity() * size_of::<Made>()
@@ -523,13 +540,22 @@ impl Sweeper {
 }
 
 /// A value on its way to be compressed.
-enum Value<'a> {
+enum Value {
     InArena(Range<usize>),
-    Shared(&'a [u8]),
+    Shared(Bytes),
+}
+
+impl Value {
+    fn bytes<'a>(&'a self, arena: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::InArena(range) => &arena[range.clone()],
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// Copies `bytes` to the end of `arena`; where they are.
-fn kept(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
+pub(super) fn kept(arena: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
     let start = arena.len();
     arena.extend_from_slice(bytes);
     start..arena.len()

@@ -167,7 +167,7 @@ fn rules_are_counted_and_reported_ones_refuse_nothing() {
     for line in [
         r#"inflightkv_rule_hits_total{rule="users",mode="enforce"} 1"#,
         r#"inflightkv_rule_hits_total{rule="trial",mode="report-only"} 1"#,
-        "inflightkv_damaged_reads_total 0",
+        "inflightkv_damaged_values_total{found_by=\"read\"} 0",
     ] {
         assert!(metrics.text().contains(line), "{line}");
     }

@@ -201,7 +201,9 @@ fn a_certificate_is_a_role() {
     fs::write(&auth, text).expect("a file");
     let ca = fixture("ca.pem").display().to_string();
     let auth = auth.display().to_string();
-    let server = Secured::start(&["--auth", &auth, "--tls-client-ca", &ca]);
+    let audit = folder.path().join("audit.log");
+    let log = audit.display().to_string();
+    let server = Secured::start(&["--auth", &auth, "--tls-client-ca", &ca, "--audit-log", &log]);
     let ask = |certified, request| {
         let answer = server
             .ask(client(certified), request, "1")
@@ -217,6 +219,10 @@ fn a_certificate_is_a_role() {
             .ask(client(Some("other")), "GET /v1/kv/a", "")
             .is_err()
     );
+    eventually("the refusal is in the audit log", || {
+        let text = fs::read_to_string(&audit).unwrap_or_default();
+        text.contains("no authority signed for clients") && text.contains("\"source.ip\"")
+    });
 }
 
 #[test]

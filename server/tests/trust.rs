@@ -351,3 +351,36 @@ fn tokens_open_a_public_address() {
     assert_eq!(check(&file), Some(0));
     assert_eq!(check("/nowhere/auth.toml"), Some(2));
 }
+
+/// As rotation does it: the file is moved away and the server told so.
+#[test]
+fn an_audit_log_that_was_moved_away_goes_on_in_a_new_file() {
+    let guarded = Guarded::start();
+    let (path, old) = (guarded.audit(), guarded.folder.path().join("audit.log.1"));
+    guarded.ask("ikv_wrong", "GET /v1/kv/a", "");
+    eventually("the refusal is written", || lines(&path).len() == 1);
+    fs::rename(&path, &old).expect("it is moved");
+    guarded.server.hang_up();
+    eventually("the log goes on", || {
+        path.exists() && fs::read_to_string(&path).is_ok_and(|text| text.contains("reload"))
+    });
+    guarded.ask("ikv_wrong", "GET /v1/kv/b", "");
+    let Guarded { server, folder, .. } = guarded;
+    assert!(server.terminate());
+    let told: Vec<String> = lines(&path)
+        .iter()
+        .map(|line| line["event.action"].as_str().unwrap_or("-").to_owned())
+        .collect();
+    assert_eq!(told, ["audit-log", "reload", "authentication"]);
+    let (path, old) = (path.display().to_string(), old.display().to_string());
+    let whole = program(&["audit", "verify", &old, &path]);
+    assert!(whole.status.success(), "{whole:?}");
+    assert!(String::from_utf8_lossy(&whole.stdout).contains("4 lines, all sound"));
+    let part = program(&["audit", "verify", &path]);
+    assert!(String::from_utf8_lossy(&part.stdout).contains("the first is number 2"));
+    assert_eq!(
+        program(&["audit", "verify", &path, &old]).status.code(),
+        Some(1)
+    );
+    drop(folder);
+}

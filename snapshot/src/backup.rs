@@ -105,12 +105,7 @@ impl BackupEncoder {
         }
         let (header, bytes) = self
             .encoder
-            .encode(block, self.sums.blocks, &self.header.place())
-            .map_err(|mismatch| WriteError::Block {
-                part: 0,
-                expected: mismatch.expected,
-                found: mismatch.found,
-            })?;
+            .encode(block, self.sums.blocks, &self.header.place())?;
         self.count(&bytes);
         let sums = &mut self.sums;
         sums.blocks += 1;

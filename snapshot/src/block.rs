@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::codec::{BlockCodec, Plain};
 use crate::entry::{EntryRef, RawBlock};
-use crate::error::LoadError;
-use crate::format::entry::{Tally, walk};
+use crate::error::{LoadError, WriteError};
+use crate::format::entry::{Tally, parse, walk};
 use crate::format::filter::FilterBuilder;
 use crate::format::part::{BLOCK_HEADER, BLOCK_RAW_MAX, BlockHeader, PartHeader};
 use crate::format::{Mismatch, same};
@@ -41,8 +41,10 @@ impl BlockEncoder {
         block: RawBlock,
         number: u32,
         place: &PartHeader,
-    ) -> Result<(BlockHeader, Vec<u8>), Mismatch> {
-        let tally = self.check(&block, number, place)?;
+    ) -> Result<(BlockHeader, Vec<u8>), WriteError> {
+        let tally = self
+            .check(&block, number, place)
+            .map_err(|mismatch| refusal(&block, place, mismatch))?;
         let raw = block.bytes;
         let filter = self.filter.take();
         let behind = BLOCK_HEADER + filter.len();
@@ -129,6 +131,28 @@ impl BlockEncoder {
         }
         bytes.extend_from_slice(raw);
         Plain::ID
+    }
+}
+
+/// Why a block is not written: the first value in it that is damaged, or else what `mismatch` says.
+#[cold]
+fn refusal(block: &RawBlock, place: &PartHeader, mismatch: Mismatch) -> WriteError {
+    let mut rest = &block.bytes[..];
+    while let Ok((entry, len)) = parse(rest) {
+        let found = crc32fast::hash(entry.value);
+        if found != entry.value_crc {
+            return WriteError::Value {
+                key: entry.key.to_owned(),
+                expected: entry.value_crc,
+                found,
+            };
+        }
+        rest = &rest[len..];
+    }
+    WriteError::Block {
+        part: place.number as usize,
+        expected: mismatch.expected,
+        found: mismatch.found,
     }
 }
 

@@ -101,6 +101,18 @@ pub enum WriteError {
         /// What was.
         found: String,
     },
+    /// A value that changed since its checksum was taken, so it is not written down as good.
+    #[error(
+        "a value does not have the checksum that it was stored with: expected {expected:#010x}, found {found:#010x}"
+    )]
+    Value {
+        /// Its key.
+        key: String,
+        /// The checksum that it was stored with.
+        expected: u32,
+        /// The checksum that it has.
+        found: u32,
+    },
     /// An earlier write or sync of this file failed, or it was sealed: it takes nothing more.
     #[error("{file} takes no more writes: it failed before or is sealed")]
     Closed {

@@ -98,14 +98,7 @@ impl PartWriter {
         if block.is_empty() {
             return Ok(());
         }
-        let (header, bytes) = self
-            .encoder
-            .encode(block, self.part.blocks, &self.header)
-            .map_err(|mismatch| WriteError::Block {
-                part: self.header.number as usize,
-                expected: mismatch.expected,
-                found: mismatch.found,
-            })?;
+        let (header, bytes) = self.encoder.encode(block, self.part.blocks, &self.header)?;
         let slot = IndexSlot {
             offset: self.offset,
             raw_len: header.raw_len,

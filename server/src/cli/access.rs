@@ -54,13 +54,24 @@ pub(crate) fn new_token(matches: &ArgMatches) -> Result<(), Failure> {
 
 /// Verifies an audit log.
 pub(crate) fn verify_audit(matches: &ArgMatches) -> Result<(), Failure> {
-    let path = matches
-        .get_one::<PathBuf>("file")
-        .expect("the argument is required");
-    match verify(path) {
-        Ok(report) => {
-            print(format!("{}: {} lines, all sound\n", path.display(), report.lines).as_bytes())
-        }
-        Err(fault) => Err(Failure::Failed(format!("{}: {fault}", path.display()))),
+    let files: Vec<&PathBuf> = matches
+        .get_many::<PathBuf>("file")
+        .expect("the argument is required")
+        .collect();
+    let report = verify(&files)
+        .map_err(|(path, fault)| Failure::Failed(format!("{}: {fault}", path.display())))?;
+    let names: Vec<String> = files
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let mut text = format!("{}: {} lines, all sound\n", names.join(", "), report.lines);
+    if report.first > 1 {
+        writeln!(
+            text,
+            "the first is number {}: those before it are in a file that was not named",
+            report.first
+        )
+        .expect("a string takes whatever is written");
     }
+    print(text.as_bytes())
 }

@@ -209,10 +209,12 @@ fn audit() -> Command {
                     Arg::new("file")
                         .value_name("FILE")
                         .required(true)
+                        .num_args(1..)
                         .value_parser(ValueParser::path_buf())
                         .value_hint(ValueHint::FilePath)
                         .help(
-                            "The log; the file beside it that ends with .head says where it ends",
+                            "The log; the file beside it that ends with .head says where it ends. Of a log in several files \
+                             all of them, the oldest first",
                         ),
                 ),
         )

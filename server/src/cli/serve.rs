@@ -12,7 +12,7 @@ use super::logging::{self, Log};
 use super::progress::Console;
 use super::{Failure, access, arguments, follow, load, rules};
 use crate::config::{self, Config, Live, Persistence, Recovery, WalCompress, WalSync};
-use crate::engine::{self, CompressionMode, Disk, Engine};
+use crate::engine::{self, CompressionMode, Disk, Engine, OnDamage};
 use crate::http;
 use crate::observe::RequestLog;
 use crate::runtime::server::{self, Observer, Prepare, ServerOptions};
@@ -53,6 +53,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let access = Arc::new(Access::new(audit.clone()));
     access.set_tokens(tokens);
     let mut options = options(config, &log)?;
+    options.engine.on_damage = audit
+        .clone()
+        .map(|audit| OnDamage::new(move |key, found_by| audit.damaged(key, found_by.name())));
     options.engine.rules = Arc::new(rules);
     options.prepare = follow;
     options.http.access = Arc::clone(&access);
@@ -164,6 +167,7 @@ fn apply(
 ) -> Result<(), String> {
     let taken = take(config, engine, access, in_use);
     if let Some(audit) = access.audit() {
+        audit.reopen();
         let certificate = config.tls.as_ref().map(|files| &files.certificate);
         let files = [
             config.validation.as_ref(),

@@ -680,7 +680,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         placeholder: "FILE",
         summary: "File of audit events: a line of JSON each, chained by hashes, never lost",
         details: "While it cannot be written, what would be audited is refused with 503. `inflightkv audit verify` shows \
-                  whether a line was changed, taken out or cut off.",
+                  whether a line was changed, taken out or cut off. A file that was moved away is gone on from in a new one \
+                  on SIGHUP.",
     },
     Setting {
         name: "verify-reads",

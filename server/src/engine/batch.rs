@@ -1,5 +1,6 @@
 //! Many operations of one request, each on its own, in the order sent.
 
+use super::damage::FoundBy;
 use super::read::Document;
 use super::write::{Change, Durability, Outcome, PatchTtl, PutTtl, Value, WriteError};
 use super::{Lane, Reply};
@@ -167,7 +168,7 @@ impl Lane {
                 let shared = &*self.shared;
                 let place = shared.partitions.place(&key);
                 let (document, shown) = shared.read_shown(&key, place, self.now());
-                let result = match shared.verified(document) {
+                let result = match shared.verified(&key, document, FoundBy::Batch) {
                     Ok(document) => BatchResult::Got(document),
                     Err(_) => BatchResult::Failed(WriteError::Damaged),
                 };

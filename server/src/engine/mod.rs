@@ -16,6 +16,7 @@ mod checkpoint;
 mod clock;
 mod coded;
 mod compress;
+mod damage;
 pub mod drive;
 mod evict;
 mod follow;
@@ -39,6 +40,7 @@ pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEt
 pub use checkpoint::{Backup, CheckpointError, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compress::{Compression, CompressionMode, LiveDictionary};
+pub use damage::{FoundBy, OnDamage};
 pub use evict::{EvictState, Eviction, Room};
 pub use follow::{Follower, Following, RoleError, TakeOver};
 pub use home::HomeTurn;
@@ -215,7 +217,7 @@ pub(crate) struct Counters {
     expired: AtomicU64,
     expiry_lag: lag::Histogram,
     patch_retries: AtomicU64,
-    damaged: AtomicU64,
+    damage: damage::Damage,
 }
 
 impl fmt::Debug for Engine {

@@ -2,6 +2,7 @@
 
 use super::clock::{Clock, SystemClock};
 use super::compress::Compression;
+use super::damage::OnDamage;
 use inflightkv_core::PatchLimits;
 use inflightkv_eviction::PolicyKind;
 use inflightkv_snapshot as snapshot;
@@ -33,6 +34,8 @@ pub struct Options {
     pub memory: Memory,
     /// Verify a value's checksum whenever it is read from memory; default true.
     pub verify_reads: bool,
+    /// Told of every damaged value; nobody by default.
+    pub on_damage: Option<OnDamage>,
     /// What keys and values are held against; none by default. Replaced by [`Engine::set_rules`](super::Engine::set_rules).
     pub rules: Arc<Rules>,
     /// How values in memory are compressed; may change while the store runs.
@@ -52,6 +55,7 @@ impl Default for Options {
             depth_max: 128,
             memory: Memory::default(),
             verify_reads: true,
+            on_damage: None,
             rules: Arc::default(),
             compression: Compression::default(),
             clock: Arc::new(SystemClock::new()),

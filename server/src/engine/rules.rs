@@ -4,6 +4,7 @@
 //! came is neither hidden nor removed by it: reads and deletes ask nothing.
 
 use super::batch::{BatchKind, BatchOperation};
+use super::read::Document;
 use super::write::{Value, WriteError};
 use super::{Engine, Shared};
 use inflightkv_core::merge;
@@ -99,12 +100,15 @@ impl Shared {
                     let json = stored
                         .as_ref()
                         .is_none_or(|stored| stored.media_type.is_none());
+                    let sound = stored.as_ref().is_none_or(Document::is_sound);
                     let stored = stored.as_ref().map(|stored| &stored.value[..]);
                     let limits = self.options.patch_limits();
                     rules
                         .check_key(key)
                         .and_then(|()| match merge::patched(*kind, stored, patch, &limits) {
-                            Ok(merged) if json => rules.check_value(key, &Candidate::json(&merged)),
+                            Ok(merged) if json && sound => {
+                                rules.check_value(key, &Candidate::json(&merged))
+                            }
                             // It fails on its own account when its turn comes.
                             _ => Ok(()),
                         })

@@ -6,7 +6,8 @@ use super::compress::PACKED_BESIDE;
 use super::lag::Lags;
 use super::memory::Reason;
 use super::{
-    Compression, Engine, LiveDictionary, Persistence, Readiness, RecoveryReport, RuleHits, Shared,
+    Compression, Engine, FoundBy, LiveDictionary, Persistence, Readiness, RecoveryReport, RuleHits,
+    Shared,
 };
 use inflightkv_compression::CodecId;
 use inflightkv_compression::batch::BlockTotals;
@@ -51,8 +52,8 @@ pub struct Stats {
     pub wal: Option<WalStats>,
     /// What the last start found, of a durable store.
     pub recovery: Option<RecoveryReport>,
-    /// Reads of values that did not have the checksum they were stored with; none was served.
-    pub damaged_reads: u64,
+    /// How often values that did not have the checksum they were stored with were met by whom; none was passed on.
+    pub damaged: [(FoundBy, u64); FoundBy::ALL.len()],
     /// How often each rule about keys and values was broken.
     pub rules: Vec<RuleHits>,
 }
@@ -336,7 +337,7 @@ impl Engine {
             partitions,
             wal: log.map(wal_stats),
             recovery: shared.recovery_report.lock().clone(),
-            damaged_reads: shared.counters.damaged.load(Ordering::Relaxed),
+            damaged: shared.counters.damage.counts(),
             rules: self.rules().hits(),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::adapters::lsn;
 use super::coded::Seen;
+use super::damage::FoundBy;
 use super::partitions::{Place, Table};
 use super::read::Document;
 use super::{Lane, Refusal, Reply, Shared, rules};
@@ -209,6 +210,19 @@ struct Ready<'a> {
     conditions: Conditions<'a>,
     operation: Operation<'a>,
     returning: bool,
+    /// What a delete that shows its value may show.
+    shows: Shows,
+}
+
+/// When a delete may remove a value that it shows; if it may not, it has to be tried again.
+#[derive(Clone, Copy, Debug)]
+enum Shows {
+    /// Its checksum holds, which is found out under the lock if it is stored as it is and not longer than this.
+    UpTo(usize),
+    /// The change that made it was this one: it was verified outside.
+    Verified(Sequence),
+    /// Whatever it is, if it is stored as it is.
+    Unverified,
 }
 
 /// What was done under the lock, and what is to be released after it.
@@ -254,8 +268,8 @@ impl Lane {
     ) -> Result<(Outcome, Sequence), WriteError> {
         let place = self.shared.partitions.place(key);
         let now = self.now();
-        let operation = match change {
-            Change::Delete => Operation::Delete,
+        match change {
+            Change::Delete => self.delete(key, place, conditions, returning),
             Change::Put { value, ttl } => {
                 let max = self.shared.options.value_bytes_max;
                 if value.bytes.len() > max {
@@ -290,38 +304,56 @@ impl Lane {
                     })?;
                 // The body is copied or shared by now: what came from the network is released before the lock.
                 drop(value);
-                return Ok(self.put(key, place, conditions, draft, expiry, returning, now));
+                Ok(self.put(key, place, conditions, draft, expiry, returning, now))
             }
             Change::Patch { kind, patch, ttl } => {
                 // A patch adds at most about its own length.
                 self.shared
                     .make_room(self.index, patch.len() as u64, now, || 0)?;
-                return self.patch(key, place, conditions, kind, &patch, ttl, returning, pin);
+                self.patch(key, place, conditions, kind, &patch, ttl, returning, pin)
             }
+        }
+    }
+
+    /// A delete. One that shows what it removes verifies it first: a small value inside the lock, another one outside.
+    fn delete(
+        &self,
+        key: &str,
+        place: Place,
+        conditions: Conditions<'_>,
+        returning: bool,
+    ) -> Result<(Outcome, Sequence), WriteError> {
+        let shared = &*self.shared;
+        let mut shows = if shared.verify_reads.load(Ordering::Relaxed) {
+            Shows::UpTo(INLINE_PATCH_MAX)
+        } else {
+            Shows::Unverified
         };
-        let bytes = match &operation {
-            Operation::Put { draft, .. } => Some(draft.footprint()),
-            _ => None,
-        };
-        let done = self.shared.execute(
-            self.index,
-            Ready {
+        loop {
+            let now = self.now();
+            let ready = Ready {
                 key,
                 place,
                 conditions,
-                operation,
+                operation: Operation::Delete,
                 returning,
-            },
-            now,
-        );
-        match (&done.outcome, bytes) {
-            (core::Outcome::Deleted { .. }, _) => self.shared.advisor.removed(place.hash),
-            (core::Outcome::Created { .. } | core::Outcome::Changed { .. }, Some(bytes)) => {
-                self.shared.advisor.wrote(place.hash, bytes);
+                shows,
+            };
+            let done = shared.execute(self.index, ready, now);
+            if let core::Outcome::Deleted { .. } = done.outcome {
+                shared.advisor.removed(place.hash);
             }
-            _ => {}
+            if done.outcome != core::Outcome::Retry {
+                return Ok(shared.answer(done));
+            }
+            let seen = shared.read(key, place, now);
+            let seen = shared
+                .verified(key, seen, FoundBy::Delete)
+                .map_err(|_| WriteError::Damaged)?;
+            if let Some(document) = seen {
+                shows = Shows::Verified(document.sequence);
+            }
         }
-        Ok(self.shared.answer(done))
     }
 
     /// A put: inside the lock, unless the value there is coded and looks the same from outside.
@@ -341,6 +373,7 @@ impl Lane {
     ) -> (Outcome, Sequence) {
         let shared = &*self.shared;
         let mut compared = None;
+        let bytes = draft.footprint();
         loop {
             let operation = Operation::Put {
                 draft,
@@ -353,8 +386,12 @@ impl Lane {
                 conditions,
                 operation,
                 returning,
+                shows: Shows::Unverified,
             };
             let mut done = shared.execute(self.index, ready, now);
+            if let core::Outcome::Created { .. } | core::Outcome::Changed { .. } = done.outcome {
+                shared.advisor.wrote(place.hash, bytes);
+            }
             if done.outcome != core::Outcome::Retry {
                 return shared.answer(done);
             }
@@ -426,9 +463,14 @@ impl Lane {
                     conditions,
                     operation,
                     returning,
+                    shows: Shows::Unverified,
                 },
                 now,
             );
+            if done.outcome == core::Outcome::PatchFailed(PatchError::Damaged) {
+                shared.note_damage(key, FoundBy::Patch);
+                return Err(WriteError::Damaged);
+            }
             if done.outcome != core::Outcome::Retry {
                 return Ok(shared.answer(done));
             }
@@ -438,7 +480,7 @@ impl Lane {
                 .fetch_add(u64::from(attempt > 0), Ordering::Relaxed);
             attempt += 1;
             let base = shared
-                .verified(shared.read(key, place, now))
+                .verified(key, shared.read(key, place, now), FoundBy::Patch)
                 .map_err(|_| WriteError::Damaged)?;
             let stored = base.as_ref().map(|base| &base.value[..]);
             let computed = merge::patched(kind, stored, document, &limits);
@@ -512,6 +554,7 @@ impl Shared {
             conditions,
             operation,
             returning,
+            shows,
         } = ready;
         let command = Command {
             key,
@@ -548,7 +591,19 @@ impl Shared {
                 };
             };
             let removed = match &outcome {
-                core::Outcome::Deleted { .. } if returning => seen(table),
+                core::Outcome::Deleted { .. } if returning => {
+                    let entry = table.partition.get(key, place.hash, now);
+                    if let Some(entry) = entry.filter(|entry| !shows.allows(entry)) {
+                        return Done {
+                            outcome: core::Outcome::Retry,
+                            sequence: entry.sequence(),
+                            expires_at: None,
+                            document: None,
+                            spent: [spent, None],
+                        };
+                    }
+                    seen(table)
+                }
                 _ => None,
             };
             let (applied, sequence) = self.commit(lane, place.partition, table, mutation, now);
@@ -679,10 +734,27 @@ impl Shared {
             core::Outcome::Conflict { failed, current } => Outcome::Conflict { failed, current },
             core::Outcome::PatchFailed(error) => Outcome::PatchFailed(error),
             core::Outcome::Retry => {
-                unreachable!("`patch` answers a retry itself, and nothing else is retried")
+                unreachable!("`put`, `patch` and `delete` answer a retry themselves")
             }
         };
         (outcome, sequence)
+    }
+}
+
+impl Shows {
+    /// Under the partition's lock.
+    fn allows(self, entry: &Entry) -> bool {
+        match self {
+            Self::UpTo(bytes_max) => {
+                let stored = entry.stored();
+                entry.coding().is_none()
+                    && stored.len() <= bytes_max
+                    && crc32fast::hash(stored) == entry.crc()
+            }
+            Self::Verified(sequence) => entry.sequence() == sequence,
+            // What is coded has to decode, whatever its checksum.
+            Self::Unverified => entry.coding().is_none(),
+        }
     }
 }
 

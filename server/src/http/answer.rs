@@ -5,7 +5,6 @@ use super::body::{Body, Upload};
 use super::configuration;
 use super::context::Context as LoopState;
 use super::fault::Fault;
-use super::guard;
 use super::kv;
 use super::traffic::Surface;
 use super::v1;
@@ -204,10 +203,10 @@ pub(crate) fn fault_of(outcome: Outcome) -> Fault {
 }
 
 /// A document that is not read.
-pub(crate) fn read_fault(state: &LoopState, key: &str, error: ReadError) -> Fault {
+pub(crate) fn read_fault(error: ReadError) -> Fault {
     match error {
         ReadError::NotServing(refused) => Fault::NotServing(refused.readiness),
-        ReadError::Damaged => guard::damaged(state, key),
+        ReadError::Damaged => Fault::Damaged,
     }
 }
 

@@ -148,20 +148,21 @@ pub(crate) fn admit(
     Ok((caller, place))
 }
 
-/// Tells of a value whose checksum does not hold, and answers for it.
-pub(crate) fn damaged(state: &LoopState, key: &str) -> Fault {
-    tracing::error!(
-        "a value in memory does not have the checksum it was stored with; it is not served"
-    );
-    if let Some(audit) = state.settings.access.audit() {
-        audit.insist(Event {
-            action: "integrity",
-            success: false,
-            details: vec![("key", key.to_owned())],
-            ..Event::default()
-        });
-    }
-    Fault::Damaged
+/// Tells of a connection that did not begin, because the certificate that its client presented is not accepted. There is
+/// nothing left to refuse, so while the audit log is behind such connections are only counted.
+#[cfg(feature = "tls")]
+pub(crate) fn certificate_refused(state: &LoopState, peer: SocketAddr) {
+    let access = &state.settings.access;
+    access.count_denied();
+    let message = "a certificate that no authority signed for clients";
+    let event = Event {
+        action: "authentication",
+        from: Some(peer),
+        details: vec![("message", message.to_owned())],
+        ..Event::default()
+    };
+    // The place is filled when it is dropped.
+    drop(access.audit().map(|audit| audit.reserve(event)));
 }
 
 /// Writes an event down. While the log cannot take it, what it tells of does not happen.

@@ -5,7 +5,6 @@ use super::body::{Body, Cut, Source};
 use super::context::Context as LoopState;
 use super::etag;
 use super::fault::Fault;
-use super::guard;
 use super::json::{push_number, push_string};
 use super::media;
 use super::query::{self, Unknown};
@@ -125,7 +124,8 @@ async fn collect(
         };
         let next = state.lane.scan(&scan, &mut visit).map_err(scan_fault)?;
         if let Some(key) = damaged {
-            return Err(guard::damaged(state, &key));
+            state.lane.note_damaged_row(&key);
+            return Err(Fault::Damaged);
         }
         if next.is_none() || keys == limit || out.len() >= state.settings.batch_bytes_max {
             break next;
@@ -291,7 +291,7 @@ impl<F: FnMut(&Row<'_>, &mut Vec<u8>)> KeyStream<F> {
         self.from = self.state.lane.scan(&scan, &mut visit)?;
         if let Some(key) = bad {
             *damaged = true;
-            guard::damaged(&self.state, &key);
+            self.state.lane.note_damaged_row(&key);
         }
         self.ended = self.from.is_none() || self.left == 0;
         Ok(())

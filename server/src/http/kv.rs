@@ -91,10 +91,7 @@ pub(crate) fn key(
 }
 
 fn get(state: &Rc<LoopState>, key: &Key, headers: HeaderMap) -> Result<Answer, Fault> {
-    let reply = state
-        .lane
-        .get(key.as_str())
-        .map_err(|error| read_fault(state, key.as_str(), error))?;
+    let reply = state.lane.get(key.as_str()).map_err(read_fault)?;
     let response = match reply.value {
         None => failure(&Fault::NotFound),
         Some(document) => match &document.media_type {

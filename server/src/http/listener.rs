@@ -2,6 +2,8 @@
 
 use super::context::Context as LoopState;
 use super::fault::Fault;
+#[cfg(feature = "tls")]
+use super::guard;
 use super::guests::Seat;
 use super::io::{FirstBytes, Io, Link, Phase};
 use super::service::Service;
@@ -96,7 +98,7 @@ fn accept(state: &Rc<LoopState>, stream: TcpStream, peer: SocketAddr, refusals: 
     if let Some(tls) = &state.settings.tls {
         let (config, state) = (tls.current(), state.clone());
         tokio::task::spawn_local(async move {
-            if let Some(stream) = shake_hands(&state, config, stream).await {
+            if let Some(stream) = shake_hands(&state, config, stream, peer).await {
                 talk(&state, Wire::Tls(Box::new(stream)), peer, seat).await;
             }
         });
@@ -120,6 +122,7 @@ async fn shake_hands(
     state: &Rc<LoopState>,
     config: Arc<rustls::ServerConfig>,
     stream: TcpStream,
+    peer: SocketAddr,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     /// Gives the connection's place back unless it goes on.
     struct Taken<'a>(&'a LoopState, bool);
@@ -143,6 +146,10 @@ async fn shake_hands(
             Some(stream)
         }
         Ok(Err(error)) => {
+            let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+            if let Some(rustls::Error::InvalidCertificate(_)) = cause {
+                guard::certificate_refused(state, peer);
+            }
             tracing::debug!(%error, "a connection did not get through the beginning of TLS");
             None
         }

@@ -20,6 +20,8 @@ mod batch;
 mod body;
 mod configuration;
 mod context;
+#[cfg(test)]
+mod damaged_tests;
 mod digest;
 mod envelope;
 mod etag;

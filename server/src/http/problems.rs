@@ -147,6 +147,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             CheckpointError::Aborted { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "SNAPSHOT_ABORTED")
             }
+            CheckpointError::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "VALUE_DAMAGED"),
             _ => (StatusCode::INTERNAL_SERVER_ERROR, "SNAPSHOT_FAILED"),
         },
         Fault::LogGone { .. } => (StatusCode::GONE, "LOG_GONE"),

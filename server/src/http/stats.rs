@@ -8,6 +8,7 @@ use crate::engine::{
 };
 use inflightkv_core::PartitionStats;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 
 /// The store in numbers.
 pub(crate) fn document(stats: &Stats) -> Value {
@@ -28,7 +29,7 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "wal": stats.wal.as_ref().map(wal),
         "compression": compression(&stats.compression),
         "recovery": stats.recovery.as_ref().map(recovery),
-        "damagedReads": stats.damaged_reads,
+        "damagedValues": stats.damaged.iter().map(|(by, met)| (by.name(), *met)).collect::<BTreeMap<_, _>>(),
         "rules": stats.rules.iter().map(rule).collect::<Vec<_>>(),
         "partitions": stats.partitions.iter().map(partition).collect::<Vec<_>>(),
     })

@@ -203,7 +203,7 @@ fn get(state: &Rc<LoopState>, key: &Key, headers: HeaderMap) -> Result<Answer, F
     } else {
         state.lane.get(key.as_str())
     };
-    let reply = reply.map_err(|error| read_fault(state, key.as_str(), error))?;
+    let reply = reply.map_err(read_fault)?;
     let response = match reply.value {
         None => failure(&Fault::NotFound),
         Some(document) => show(state, &document, headers),

@@ -291,12 +291,17 @@ impl Scrape {
             None,
             stats.patch_retries,
         )?;
-        out.counter(
-            "damaged_reads",
-            "Reads of values that did not have the checksum they were stored with; none was served.",
+        let mut family = out.family(
+            "damaged_values",
+            "Values met that did not have the checksum they were stored with; none was passed on.",
             None,
-            stats.damaged_reads,
+            MetricType::Counter,
         )?;
+        for (by, met) in &stats.damaged {
+            family
+                .encode_family(&[("found_by", by.name())])?
+                .encode_counter::<NoLabelSet, _, u64>(met, None)?;
+        }
         // Rules are named by whoever runs the server, so there are as many labels as rules.
         let mut family = out.family(
             "rule_hits",

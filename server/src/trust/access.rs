@@ -62,7 +62,7 @@ impl Access {
             (None, None) => Err(Denied::Missing),
         };
         if found.is_err() {
-            self.denied.fetch_add(1, Ordering::Relaxed);
+            self.count_denied();
         }
         found
     }
@@ -70,6 +70,11 @@ impl Access {
     /// Whether somebody who was let in would be let in again: what goes on for long asks from time to time.
     pub fn still_knows(&self, identity: &Identity, now_ms: u64) -> bool {
         !self.is_required() || self.tokens.read().has(identity, now_ms)
+    }
+
+    /// Counts somebody who is not known.
+    pub fn count_denied(&self) {
+        self.denied.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request that its sender may not make.

@@ -3,13 +3,17 @@
 //! Whoever is about to do something that is audited reserves a [`Place`] first. While the queue is full there is none,
 //! and what would have been audited is not done: the log holds everything that happened, however slow its disk is. A
 //! place that was reserved is always written, also when whoever had it was dropped.
+//!
+//! The file may be moved away while the log is written: [`Audit::reopen`] goes on in a new one, and its first line says
+//! after which number. The chain goes on too, over files and over restarts.
 
 use super::chain::{self, Link};
 use super::time;
 use parking_lot::{Condvar, Mutex};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -17,6 +21,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Events that may wait to be written; about half a megabyte.
 const QUEUE_MAX: usize = 1024;
+/// Events beyond that which could not be refused; what comes after them is told of by its number only.
+const INSISTED_MAX: usize = 1024;
 /// After a write that failed, before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// How far from its end a log is looked at for its last line.
@@ -81,6 +87,10 @@ struct State {
     queue: Vec<(SystemTime, Event)>,
     /// Places given out and events not yet on disk.
     taken: usize,
+    /// Events that could not be refused and found no room: told of by their number.
+    untold: u64,
+    /// Whether to look if the file was moved away.
+    reopen: bool,
     ending: bool,
     failing: bool,
 }
@@ -103,18 +113,20 @@ impl Audit {
             path: path.display().to_string(),
             source,
         };
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(path)
-            .map_err(failed)?;
-        let (link, torn) = last_line(&mut file).map_err(failed)?;
-        let Some(link) = link else {
-            return Err(AuditError::Foreign {
-                path: path.display().to_string(),
-            });
+        let mut file = open_file(path).map_err(failed)?;
+        let head = chain::read_head(path).map_err(failed)?;
+        let (found, torn) = last_line(&mut file).map_err(failed)?;
+        let link = match found {
+            Found::Line(link) => link,
+            // A new file: the chain goes on where the one before it ended.
+            Found::Nothing => head.unwrap_or(Link::START),
+            Found::Foreign => {
+                return Err(AuditError::Foreign {
+                    path: path.display().to_string(),
+                });
+            }
         };
+        sync_folder(path);
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             state: Mutex::default(),
@@ -134,15 +146,20 @@ impl Audit {
         *shared.writer.lock() = Some(thread);
         let audit = Self { shared };
         if torn > 0 {
-            audit.record(Event {
-                action: "audit-log",
-                success: false,
-                details: vec![(
-                    "message",
-                    format!("{torn} bytes of a line that was cut were dropped"),
-                )],
-                ..Event::default()
-            });
+            let words = format!("{torn} bytes of a line that was cut were dropped");
+            audit.record(of_the_log(false, words));
+        }
+        match (found, head) {
+            (Found::Nothing, Some(head)) if head.sequence > 0 => {
+                audit.record(of_the_log(true, goes_on(head)));
+            }
+            // The end is noted only once it is written: lines that were there are gone.
+            (Found::Line(link), Some(head)) if head.sequence > link.sequence => {
+                let (from, to) = (link.sequence + 1, head.sequence);
+                let words = format!("the lines numbered {from} to {to} that were here are missing");
+                audit.record(of_the_log(false, words));
+            }
+            _ => {}
         }
         Ok(audit)
     }
@@ -175,10 +192,34 @@ impl Audit {
         self.shared.push(&mut state, event);
     }
 
-    /// Writes down what cannot be undone or refused, beyond the queue's bound if need be: for what is rare.
+    /// Writes down what cannot be undone or refused, beyond the queue's bound if need be: for what is rare. While even
+    /// that is full, only how many there were is kept, and written down.
     pub fn insist(&self, event: Event) {
         let mut state = self.shared.state.lock();
+        if state.taken >= QUEUE_MAX + INSISTED_MAX {
+            state.untold += 1;
+            return;
+        }
         self.shared.push(&mut state, event);
+    }
+
+    /// Tells that the value of `key` does not have the checksum that it was stored with, and who met it.
+    pub fn damaged(&self, key: &str, found_by: &str) {
+        self.insist(Event {
+            action: "integrity",
+            details: vec![
+                ("message", "a value does not have its checksum".to_owned()),
+                ("found_by", found_by.to_owned()),
+                ("key", key.to_owned()),
+            ],
+            ..Event::default()
+        });
+    }
+
+    /// Goes on in a new file if the one that is written to was moved away. What is recorded later is in the new one.
+    pub fn reopen(&self) {
+        self.shared.state.lock().reopen = true;
+        self.shared.work.notify_one();
     }
 
     /// Writes what waits, and ends. What comes later is not written.
@@ -236,16 +277,29 @@ struct Writer {
 impl Writer {
     fn run(mut self) {
         loop {
-            let batch = {
+            let (mut batch, untold, reopen) = {
                 let mut state = self.shared.state.lock();
-                while state.queue.is_empty() && !state.ending {
+                while state.queue.is_empty() && !state.ending && !state.reopen {
                     self.shared.work.wait(&mut state);
                 }
-                if state.queue.is_empty() {
+                if state.queue.is_empty() && !state.reopen {
                     return;
                 }
-                std::mem::take(&mut state.queue)
+                let (untold, reopen) = (state.untold, state.reopen);
+                (state.untold, state.reopen) = (0, false);
+                (std::mem::take(&mut state.queue), untold, reopen)
             };
+            let taken = batch.len();
+            if untold > 0 {
+                let words = format!("{untold} more events found no room to be told of one by one");
+                batch.push((SystemTime::now(), of_the_log(false, words)));
+            }
+            if reopen && let Some(event) = self.reopen() {
+                batch.insert(0, (SystemTime::now(), event));
+            }
+            if batch.is_empty() {
+                continue;
+            }
             let mut link = self.link;
             let mut text = String::new();
             for (at, event) in &batch {
@@ -263,9 +317,46 @@ impl Writer {
                 tracing::warn!(%error, "the end of the audit log could not be noted beside it");
             }
             let mut state = self.shared.state.lock();
-            state.taken -= batch.len();
+            state.taken -= taken;
             self.shared.room.notify_all();
         }
+    }
+
+    /// Opens the file anew if it was moved away, and says so; on any failure the old one is written to as before.
+    fn reopen(&mut self) -> Option<Event> {
+        match self.moved() {
+            Ok(None) => None,
+            Ok(Some(file)) => {
+                self.file = file;
+                sync_folder(&self.shared.path);
+                Some(of_the_log(true, goes_on(self.link)))
+            }
+            Err(error) => {
+                tracing::error!(%error, "the audit log cannot be opened anew: it is written where it was");
+                Some(of_the_log(
+                    false,
+                    format!("the file could not be opened anew: {error}"),
+                ))
+            }
+        }
+    }
+
+    /// The new file, if the one that is written to is no longer the one of that name.
+    fn moved(&self) -> io::Result<Option<File>> {
+        let path = &self.shared.path;
+        let ours = self.file.metadata()?;
+        match fs::metadata(path) {
+            Ok(there) if (there.dev(), there.ino()) == (ours.dev(), ours.ino()) => return Ok(None),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = open_file(path)?;
+        if file.metadata()?.len() > 0 {
+            return Err(io::Error::other(
+                "found a file that is not empty, expected none or an empty one",
+            ));
+        }
+        Ok(Some(file))
     }
 
     /// Writes and syncs, again until it succeeds; false when the process ends first.
@@ -299,6 +390,40 @@ impl Writer {
     }
 }
 
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .open(path)
+}
+
+/// A file that was just made is there after a power cut only once its folder is on disk.
+fn sync_folder(path: &Path) {
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    let synced = File::open(folder.unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+    if let Err(error) = synced {
+        tracing::warn!(%error, "the folder of the audit log could not be synced");
+    }
+}
+
+/// What the log says about itself.
+fn of_the_log(success: bool, message: String) -> Event {
+    Event {
+        action: "audit-log",
+        success,
+        details: vec![("message", message)],
+        ..Event::default()
+    }
+}
+
+fn goes_on(link: Link) -> String {
+    format!(
+        "the log goes on here after number {}, which is in another file",
+        link.sequence
+    )
+}
+
 /// One event, up to where the chain's members go.
 fn line(at: SystemTime, event: &Event) -> String {
     let milliseconds = at.duration_since(UNIX_EPOCH).map_or(0, |since| {
@@ -325,9 +450,19 @@ fn line(at: SystemTime, event: &Event) -> String {
     line
 }
 
-/// The place in the chain of a log's last line, after cutting off what is no line; `None` when it does not prove
-/// itself. The second is how many bytes were cut.
-fn last_line(file: &mut File) -> io::Result<(Option<Link>, u64)> {
+/// What a log ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// The file is empty.
+    Nothing,
+    /// A line that proves itself.
+    Line(Link),
+    /// Something else: somebody else's file, or a line that was changed.
+    Foreign,
+}
+
+/// What a log ends with, after cutting off what is no line. The second is how many bytes were cut.
+fn last_line(file: &mut File) -> io::Result<(Found, u64)> {
     let len = file.seek(SeekFrom::End(0))?;
     let from = len.saturating_sub(TAIL_BYTES);
     file.seek(SeekFrom::Start(from))?;
@@ -338,26 +473,29 @@ fn last_line(file: &mut File) -> io::Result<(Option<Link>, u64)> {
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
     let torn = (tail.len() - whole) as u64;
-    if whole == 0 && from > 0 {
-        return Ok((None, 0));
+    if whole == 0 {
+        // What never had a line of ours is not cut.
+        let found = if len == 0 {
+            Found::Nothing
+        } else {
+            Found::Foreign
+        };
+        return Ok((found, 0));
     }
     tail.truncate(whole);
-    if tail.is_empty() {
-        // Only a file that we began: what never had a line of ours is not cut.
-        let ours = torn == 0;
-        return Ok((ours.then_some(Link::START), 0));
-    }
     let begin = tail[..whole - 1]
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
     let line = std::str::from_utf8(&tail[begin..whole - 1]).unwrap_or_default();
-    let link = chain::read_line(line).map(|(link, _)| link);
-    if link.is_some() && torn > 0 {
+    let Some((link, _)) = chain::read_line(line) else {
+        return Ok((Found::Foreign, 0));
+    };
+    if torn > 0 {
         file.set_len(len - torn)?;
         file.sync_data()?;
     }
-    Ok((link, torn))
+    Ok((Found::Line(link), torn))
 }
 
 #[cfg(test)]
@@ -389,7 +527,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = log(folder.path(), 3);
         log(folder.path(), 2);
-        assert_eq!(verify(&path).expect("it holds").lines, 5);
+        assert_eq!(verify(&[&path]).expect("it holds").lines, 5);
         let text = fs::read_to_string(&path).expect("a file");
         let sequences: Vec<u64> = text
             .lines()
@@ -412,31 +550,40 @@ mod tests {
             let mut bytes = sound.clone();
             bytes[at] ^= 1;
             fs::write(&path, bytes).expect("a file");
-            assert!(verify(&path).is_err(), "byte {at}");
+            assert!(verify(&[&path]).is_err(), "byte {at}");
         }
         let lines: Vec<&[u8]> = sound.split_inclusive(|byte| *byte == b'\n').collect();
         for missing in 0..4 {
             let mut left = lines.clone();
             left.remove(missing);
             fs::write(&path, left.concat()).expect("a file");
-            let found = verify(&path);
+            let found = verify(&[&path]);
             match missing {
                 // A log may begin with a later number when it was rotated, so the first line is missed by nobody.
                 0 => assert!(found.is_ok(), "{found:?}"),
                 3 => assert!(matches!(
                     found,
-                    Err(ChainFault::Cut {
-                        found: 3,
-                        written: 4
-                    })
+                    Err((
+                        _,
+                        ChainFault::Cut {
+                            found: 3,
+                            written: 4
+                        }
+                    ))
                 )),
-                _ => assert!(matches!(found, Err(ChainFault::Gap { .. })), "{found:?}"),
+                _ => assert!(
+                    matches!(found, Err((_, ChainFault::Gap { .. }))),
+                    "{found:?}"
+                ),
             }
         }
         fs::write(&path, &sound[..sound.len() - 5]).expect("a file");
-        assert!(matches!(verify(&path), Err(ChainFault::Torn { line: 4 })));
+        assert!(matches!(
+            verify(&[&path]),
+            Err((_, ChainFault::Torn { line: 4 }))
+        ));
         fs::write(&path, &sound).expect("a file");
-        assert_eq!(verify(&path).expect("it holds").lines, 4);
+        assert_eq!(verify(&[&path]).expect("it holds").lines, 4);
     }
 
     #[test]
@@ -447,7 +594,7 @@ mod tests {
         bytes.extend_from_slice(b"{\"@timestamp\":\"20");
         fs::write(&path, bytes).expect("a file");
         log(folder.path(), 1);
-        assert_eq!(verify(&path).expect("it holds").lines, 4);
+        assert_eq!(verify(&[&path]).expect("it holds").lines, 4);
         let text = fs::read_to_string(&path).expect("a file");
         assert!(text.lines().nth(2).expect("a line").contains("17 bytes"));
     }
@@ -481,8 +628,100 @@ mod tests {
         drop(places);
         audit.record(event("last"));
         audit.close();
-        assert_eq!(verify(&path).expect("it holds").lines, QUEUE_MAX as u64 + 1);
+        assert_eq!(
+            verify(&[&path]).expect("it holds").lines,
+            QUEUE_MAX as u64 + 1
+        );
         let text = fs::read_to_string(&path).expect("a file");
         assert_eq!(text.matches("\"event.outcome\":\"success\"").count(), 1);
+    }
+
+    /// A file that was moved away, whether the log was being written or not: the chain goes on in the new one.
+    #[test]
+    fn a_log_goes_on_over_files() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.log");
+        let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+        let audit = Audit::open(&path).expect("a log");
+        audit.record(event("one"));
+        audit.reopen();
+        audit.record(event("two"));
+        // Not moved: nothing to do. Written by now, so that what follows is in the next file.
+        drop(audit.reserve(event("three")).expect("a place"));
+        audit.close();
+        fs::rename(&path, &first).expect("moved");
+        let audit = Audit::open(&path).expect("a log");
+        audit.record(event("four"));
+        while !fs::read_to_string(&path).is_ok_and(|text| text.contains("four")) {
+            std::thread::yield_now();
+        }
+        fs::rename(&path, &second).expect("moved");
+        audit.reopen();
+        audit.record(event("five"));
+        audit.close();
+        let lines = |file: &Path| -> Vec<String> {
+            let text = fs::read_to_string(file).expect("a file");
+            let message = |line: &str| -> String {
+                let value: serde_json::Value = serde_json::from_str(line).expect("JSON");
+                value["message"].as_str().expect("words").to_owned()
+            };
+            text.lines().map(message).collect()
+        };
+        assert_eq!(lines(&first), ["one", "two", "three"]);
+        let after = |number: u64| {
+            format!("the log goes on here after number {number}, which is in another file")
+        };
+        assert_eq!(lines(&second), [after(3), "four".to_owned()]);
+        assert_eq!(lines(&path), [after(5), "five".to_owned()]);
+        let whole = verify(&[&first, &second, &path]).expect("it holds");
+        assert_eq!((whole.lines, whole.first, whole.last), (7, 1, 7));
+        let end = verify(&[&path]).expect("it holds");
+        assert_eq!((end.lines, end.first, end.last), (2, 6, 7));
+        let without = verify(&[&first, &path]);
+        assert!(
+            matches!(&without, Err((file, ChainFault::Gap { before: 0 })) if *file == path),
+            "{without:?}"
+        );
+    }
+
+    /// Whoever cuts the end off while the log is not written is told of in the log.
+    #[test]
+    fn a_cut_end_is_told_of_by_the_next_start() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = log(folder.path(), 4);
+        let text = fs::read_to_string(&path).expect("a file");
+        let kept: Vec<&str> = text.split_inclusive('\n').take(2).collect();
+        fs::write(&path, kept.concat()).expect("a file");
+        log(folder.path(), 1);
+        let text = fs::read_to_string(&path).expect("a file");
+        assert!(
+            text.contains("the lines numbered 3 to 4 that were here are missing"),
+            "{text}"
+        );
+    }
+
+    /// What cannot be refused is bounded as well, and what found no room is counted.
+    #[test]
+    fn what_is_insisted_on_is_bounded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("audit.log");
+        let audit = Audit::open(&path).expect("a log");
+        let places: Vec<Place> = (0..QUEUE_MAX)
+            .map(|_| audit.reserve(event("reserved")).expect("there is room"))
+            .collect();
+        {
+            // As if the disk took nothing: the writer waits for the state to look at its queue.
+            let mut state = audit.shared.state.lock();
+            for number in 0..INSISTED_MAX {
+                audit.shared.push(&mut state, event(&number.to_string()));
+            }
+            state.untold += 5;
+        }
+        drop(places);
+        audit.close();
+        let text = fs::read_to_string(&path).expect("a file");
+        assert!(text.contains("5 more events found no room"), "{text}");
+        let lines = (QUEUE_MAX + INSISTED_MAX + 1) as u64;
+        assert_eq!(verify(&[&path]).expect("it holds").lines, lines);
     }
 }

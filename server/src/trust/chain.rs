@@ -59,10 +59,14 @@ pub(super) fn head_of(path: &Path) -> PathBuf {
 }
 
 /// A log that holds together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ChainReport {
     /// Its lines.
     pub lines: u64,
+    /// The number of the first one; above 1 if the log began in a file that was not looked at. 0 without lines.
+    pub first: u64,
+    /// The number of the last one.
+    pub last: u64,
 }
 
 /// A log that does not hold together, or cannot be read.
@@ -83,7 +87,7 @@ pub enum ChainFault {
     /// Lines between two were taken out, or put in.
     #[error("between line {before} and the next one lines are missing or were put in")]
     Gap {
-        /// The last line that proves itself; 0 for none.
+        /// The last line of the file that proves itself; 0 for none, so that it does not go on from the file before.
         before: u64,
     },
     /// The last line has no end.
@@ -125,7 +129,7 @@ pub(super) fn read_line(line: &str) -> Option<(Link, [u8; 32])> {
 }
 
 /// The number and hash of the last line that was written, as the file beside the log has them.
-fn read_head(path: &Path) -> io::Result<Option<Link>> {
+pub(super) fn read_head(path: &Path) -> io::Result<Option<Link>> {
     let text = match fs::read_to_string(head_of(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         text => text?,
@@ -141,17 +145,32 @@ fn read_head(path: &Path) -> io::Result<Option<Link>> {
     Ok(link)
 }
 
-/// Verifies a whole log.
+/// Verifies a log of one or more files, the oldest first: each has to go on where the one before it ended.
 ///
 /// # Errors
-/// The first place where it does not hold together.
-pub fn verify(path: &Path) -> Result<ChainReport, ChainFault> {
+/// The first place where it does not hold together, and in which file.
+pub fn verify<P: AsRef<Path>>(files: &[P]) -> Result<ChainReport, (PathBuf, ChainFault)> {
+    let mut report = ChainReport::default();
+    let mut last = None;
+    for file in files {
+        let path = file.as_ref();
+        verify_file(path, &mut last, &mut report).map_err(|fault| (path.to_owned(), fault))?;
+    }
+    Ok(report)
+}
+
+/// Verifies one file, which goes on after `before` if that is known.
+fn verify_file(
+    path: &Path,
+    before: &mut Option<Link>,
+    report: &mut ChainReport,
+) -> Result<(), ChainFault> {
     let mut input = BufReader::new(fs::File::open(path)?);
-    let mut last = Link::START;
+    let mut last = before.unwrap_or(Link::START);
     let mut lines = 0;
     let mut line = Vec::new();
     let head = read_head(path)?;
-    let mut head_seen = head.is_none_or(|head| head.sequence == 0);
+    let mut head_seen = head.is_none_or(|head| head == last || head.sequence == 0);
     loop {
         line.clear();
         let read = io::Read::take(&mut input, LINE_BYTES_MAX).read_until(b'\n', &mut line)?;
@@ -168,7 +187,7 @@ pub fn verify(path: &Path) -> Result<ChainReport, ChainFault> {
         };
         let text = std::str::from_utf8(&line).map_err(|_| changed("UTF-8"))?;
         let (link, previous) = read_line(text).ok_or_else(|| changed("a line whose hash fits"))?;
-        if lines == 1 && link.sequence > 1 {
+        if lines == 1 && before.is_none() && link.sequence > 1 {
             // The log was rotated: it goes on from one that is kept elsewhere.
             last = Link {
                 sequence: link.sequence - 1,
@@ -180,7 +199,13 @@ pub fn verify(path: &Path) -> Result<ChainReport, ChainFault> {
         }
         last = link;
         head_seen |= head == Some(link);
+        report.lines += 1;
+        report.last = link.sequence;
+        if report.first == 0 {
+            report.first = link.sequence;
+        }
     }
+    *before = (last != Link::START).then_some(last);
     match head {
         Some(head) if head.sequence > last.sequence => Err(ChainFault::Cut {
             found: last.sequence,
@@ -191,7 +216,7 @@ pub fn verify(path: &Path) -> Result<ChainReport, ChainFault> {
             line: lines.saturating_sub(last.sequence - head.sequence),
             expected: "the line that the file beside the log names",
         }),
-        _ => Ok(ChainReport { lines }),
+        _ => Ok(()),
     }
 }
 

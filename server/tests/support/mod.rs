@@ -48,8 +48,14 @@ impl Server {
         flags: &[&str],
         stderr: Stdio,
     ) -> (Self, Option<std::process::ChildStderr>) {
+        let quiet: &[&str] = if flags.contains(&"--log-level") {
+            &[]
+        } else {
+            &["--log-level", "warn"]
+        };
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--log-level", "warn"])
+            .args(["--listen", "127.0.0.1:0"])
+            .args(quiet)
             .args(flags)
             .stdout(Stdio::piped())
             .stderr(stderr)

@@ -57,8 +57,15 @@ pub(crate) fn encode(entry: &EntryRef<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(entry.value);
 }
 
-/// The first entry in `bytes`, and its length there.
+/// The first entry in `bytes`, whose value has its checksum, and its length there.
 pub(crate) fn decode(bytes: &[u8]) -> Result<(EntryRef<'_>, usize), Mismatch> {
+    let (entry, len) = parse(bytes)?;
+    super::same_crc(VALUE_CRC, entry.value_crc, entry.value)?;
+    Ok((entry, len))
+}
+
+/// As [`decode`], whatever the value is.
+pub(crate) fn parse(bytes: &[u8]) -> Result<(EntryRef<'_>, usize), Mismatch> {
     if bytes.len() < HEAD {
         return Err(Mismatch::new(
             LEN,
@@ -112,7 +119,6 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(EntryRef<'_>, usize), Mismatch> {
             "one with",
         ));
     }
-    super::same_crc(VALUE_CRC, entry.value_crc, value)?;
     Ok((entry, len))
 }
 

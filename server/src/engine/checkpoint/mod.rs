@@ -102,12 +102,26 @@ pub enum CheckpointError {
         /// Why.
         reason: String,
     },
+    /// A value in memory is damaged. Nothing was made of it; older snapshots are as they were.
+    #[error(
+        "given up: a value in memory does not have the checksum that it was stored with, and is not written down as good; write or delete its key"
+    )]
+    Damaged,
     /// A file could not be written or did not read back; the older snapshots are as they were.
     #[error("the snapshot could not be written: {reason}")]
     Failed {
         /// What went wrong.
         reason: String,
     },
+}
+
+impl CheckpointError {
+    /// The failure that `error` is.
+    fn of(error: &dyn std::error::Error) -> Self {
+        Self::Failed {
+            reason: error.to_string(),
+        }
+    }
 }
 
 /// What the checkpointer's thread does next.
@@ -298,7 +312,7 @@ impl Checkpointer {
             *stage = Some(running);
             return Turn::Again;
         };
-        let wrote = running.write_blocks(now);
+        let wrote = running.write_blocks(shared, now);
         if wrote == Wrote::Something {
             for home in &shared.homes {
                 home.signal();

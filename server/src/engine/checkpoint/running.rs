@@ -5,9 +5,10 @@ use super::stream::Stream;
 use super::walk::Walk;
 use super::{CheckpointError, Checkpointer, FULL, SnapshotKind, SnapshotReport};
 use crate::engine::adapters::{lsn, snapshot_codec};
+use crate::engine::damage::FoundBy;
 use crate::engine::{Persistence, Shared};
 use inflightkv_snapshot::{
-    BackupEncoder, BackupHeader, Kind, Parent, PartWriter, Plan, SnapshotWriter,
+    BackupEncoder, BackupHeader, Kind, Parent, PartWriter, Plan, SnapshotWriter, WriteError,
 };
 use inflightkv_wal::{Refusal, Wal};
 use std::sync::Arc;
@@ -115,6 +116,7 @@ impl Checkpointer {
             parts,
             shared.homes.len(),
             abort.is_some(),
+            FoundBy::Snapshot,
         );
         let to = Target::Snapshot {
             id,
@@ -138,7 +140,14 @@ impl Checkpointer {
         };
         let (encoder, bytes) = BackupEncoder::begin(header, snapshot_codec());
         stream.push(bytes);
-        let walk = Walk::new(ticket.epoch, ticket.sequence, 1, shared.homes.len(), false);
+        let walk = Walk::new(
+            ticket.epoch,
+            ticket.sequence,
+            1,
+            shared.homes.len(),
+            false,
+            FoundBy::Backup,
+        );
         self.set_out(shared, walk, Target::Backup { stream, encoder }, None, now)
     }
 
@@ -190,11 +199,7 @@ impl Checkpointer {
             walk.end_by_force(shared);
         }
         if abort.is_none() {
-            abort = walk
-                .failure
-                .lock()
-                .take()
-                .map(|reason| CheckpointError::Failed { reason });
+            abort = walk.failure.lock().take();
         }
         match to {
             Target::Backup { stream, encoder } => {
@@ -276,7 +281,7 @@ impl Checkpointer {
 
 impl Running {
     /// Writes what waits.
-    pub(super) fn write_blocks(&mut self, now: u64) -> Wrote {
+    pub(super) fn write_blocks(&mut self, shared: &Shared, now: u64) -> Wrote {
         let mut wrote = Wrote::Nothing;
         loop {
             if self.abort.is_none()
@@ -309,12 +314,14 @@ impl Running {
                 }
             };
             if let Err(error) = written {
-                self.give_up(
-                    CheckpointError::Failed {
-                        reason: error.to_string(),
-                    },
-                    now,
-                );
+                let error = match error {
+                    WriteError::Value { key, .. } => {
+                        shared.note_damage(&key, self.walk.found_by);
+                        CheckpointError::Damaged
+                    }
+                    other => CheckpointError::of(&other),
+                };
+                self.give_up(error, now);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! The walk over all partitions: each by its home lane, in slices, in blocks over a short queue.
 
-use super::{Checkpointer, FULL};
+use super::{CheckpointError, Checkpointer, FULL};
 use crate::engine::Shared;
 use crate::engine::coded::{Codings, StoredValue};
+use crate::engine::damage::FoundBy;
 use crate::engine::partitions::Table;
 use crate::engine::sequencer::Epoch;
 use inflightkv_core::{Entry, FrozenItem, Sequence, WalkState};
@@ -28,9 +29,11 @@ pub(crate) struct Walk {
     pub(super) lanes_left: AtomicUsize,
     /// Given up: partitions are thawed and nothing more is handed over.
     pub(super) stop: AtomicBool,
-    pub(super) failure: Mutex<Option<String>>,
+    pub(super) failure: Mutex<Option<CheckpointError>>,
     /// Steps taken by all lanes: a walk that is not stuck counts on.
     pub(super) steps: AtomicU64,
+    /// Whose walk it is, to whoever meets a damaged value.
+    pub(super) found_by: FoundBy,
     /// Over, whether or not every lane came: a lane that comes later does nothing. Looked at under a partition's lock.
     ended: AtomicBool,
 }
@@ -67,8 +70,10 @@ impl Walk {
         parts: usize,
         lanes: usize,
         given_up: bool,
+        found_by: FoundBy,
     ) -> Self {
         Self {
+            found_by,
             epoch,
             cut,
             parts,
@@ -211,7 +216,7 @@ impl Walker {
                     Ok(false) => ControlFlow::Continue(()),
                     Ok(true) => ControlFlow::Break(()),
                     Err(error) => {
-                        failure = Some(error.to_string());
+                        failure = Some(CheckpointError::of(&error));
                         ControlFlow::Break(())
                     }
                 }
@@ -224,16 +229,14 @@ impl Walker {
         self.spent.clear();
         let mut full = false;
         for aside in self.aside.drain(..) {
-            let value = match aside.value.decode() {
-                Ok(value) => value,
-                Err(error) => {
-                    failure = Some(format!("the value of {:?} in memory: {error}", aside.key));
-                    break;
-                }
+            let Ok(value) = aside.value.decode() else {
+                shared.note_damage(&aside.key, walk.found_by);
+                failure = Some(CheckpointError::Damaged);
+                break;
             };
             match self.builder.push(aside.entry_ref(&value)) {
                 Ok(now_full) => full |= now_full,
-                Err(error) => failure = Some(error.to_string()),
+                Err(error) => failure = Some(CheckpointError::of(&error)),
             }
         }
         if let Some(failure) = failure {

@@ -18,6 +18,8 @@ mod progress;
 mod repair;
 mod rules;
 mod serve;
+#[cfg(feature = "otel")]
+mod traces;
 mod usage;
 mod watch;
 mod wire;

@@ -48,6 +48,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     }
     raise_the_limit_of_files(config.limits.connections_max);
     let follow = prepare_following(&config)?;
+    let traces = traces(&config)?;
     let audit = config.audit_log.as_deref().map(Audit::open).transpose();
     let audit = audit.map_err(|error| Failure::from_error(&error))?;
     let access = Arc::new(Access::new(audit.clone()));
@@ -64,6 +65,10 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     {
         options.http.tls.clone_from(&tls);
     }
+    #[cfg(feature = "otel")]
+    {
+        options.http.tracer = traces.as_ref().map(|exporter| exporter.tracer.clone());
+    }
     let flags = arguments::given_settings(matches);
     let live = Live::new(
         effective,
@@ -75,6 +80,9 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let ended = server::run(options, &observer).map_err(|error| Failure::from_error(&error));
     if let Some(audit) = audit {
         audit.close();
+    }
+    if let Some(traces) = traces {
+        traces.finish();
     }
     ended
 }
@@ -251,6 +259,31 @@ fn tls(config: &Config) -> Result<Option<Tls>, String> {
             "tls-cert: found in a build without TLS; expected one with the feature `tls`"
                 .to_owned(),
         ),
+    }
+}
+
+#[cfg(feature = "otel")]
+use super::traces::start as traces;
+
+/// A build without traces.
+#[cfg(not(feature = "otel"))]
+enum Exporter {}
+
+#[cfg(not(feature = "otel"))]
+impl Exporter {
+    fn finish(self) {
+        match self {}
+    }
+}
+
+#[cfg(not(feature = "otel"))]
+fn traces(config: &Config) -> Result<Option<Exporter>, Failure> {
+    match config.otlp_endpoint {
+        None => Ok(None),
+        Some(_) => Err(Failure::Usage(
+            "otlp-endpoint: found in a build without traces; expected one with the feature `otel`"
+                .to_owned(),
+        )),
     }
 }
 

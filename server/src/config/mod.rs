@@ -141,10 +141,21 @@ pub(crate) struct Config {
     pub(crate) log_keys: Keys,
     /// Requests that take longer have a line; `None` for no such line.
     pub(crate) slow_op: Option<Duration>,
+    /// The collector that traces are sent to.
+    pub(crate) otlp_endpoint: Option<String>,
+    pub(crate) trace_requests: Sampling,
     /// The caller wanted this check only.
     pub(crate) check_only: bool,
     /// Settings that are valid and have no effect as things stand, for the log.
     pub(crate) notices: Vec<String>,
+}
+
+fn sampling(rate: u32) -> Sampling {
+    match rate {
+        0 => Sampling::Off,
+        WHOLE => Sampling::All,
+        share => Sampling::Share(f64::from(share) / f64::from(WHOLE)),
+    }
 }
 
 /// What a data directory brings with it.
@@ -283,17 +294,15 @@ impl Config {
                 "trace" => LogLevel::Trace,
                 _ => LogLevel::Info,
             },
-            log_requests: match effective.rate("log-requests") {
-                0 => Sampling::Off,
-                WHOLE => Sampling::All,
-                share => Sampling::Share(f64::from(share) / f64::from(WHOLE)),
-            },
+            log_requests: sampling(effective.rate("log-requests")),
             log_keys: match effective.choice("log-keys").unwrap_or_default() {
                 "off" => Keys::Hidden,
                 "plain" => Keys::Plain,
                 _ => Keys::Hashed,
             },
             slow_op: Some(effective.duration("slow-op")).filter(|limit| !limit.is_zero()),
+            otlp_endpoint: effective.name_if_any("otlp-endpoint"),
+            trace_requests: sampling(effective.rate("trace-requests")),
             check_only: effective.switch("check-config"),
             notices,
         })

@@ -751,6 +751,27 @@ pub(crate) const SETTINGS: &[Setting] = &[
                   being sent.",
     },
     Setting {
+        name: "otlp-endpoint",
+        section: Section::Logs,
+        kind: Kind::Name { bytes_max: 2_048 },
+        default: Fallback::Nothing("nothing is traced"),
+        runtime: false,
+        placeholder: "URL",
+        summary: "Send traces to the OpenTelemetry collector at this URL, such as http://127.0.0.1:4318",
+        details: "OTLP over HTTP, in batches, to /v1/traces there. A collector that is slow or away costs requests nothing: what \
+                  does not fit a bounded queue is lost and counted.",
+    },
+    Setting {
+        name: "trace-requests",
+        section: Section::Logs,
+        kind: Kind::Rate,
+        default: Fallback::Value("on"),
+        runtime: false,
+        placeholder: "RATE",
+        summary: "Which requests without a traceparent are traced: on, off, or a share of them, such as 1% or 0.01",
+        details: "One with a traceparent is traced if its sender traces it. Each costs a few microseconds.",
+    },
+    Setting {
         name: CONFIG,
         section: Section::Configuration,
         kind: Kind::Path,

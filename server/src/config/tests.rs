@@ -107,6 +107,8 @@ fn the_defaults_are_those_of_the_contract() {
         log_requests: Sampling::Off,
         log_keys: Keys::Hashed,
         slow_op: Some(Duration::from_millis(10)),
+        otlp_endpoint: None,
+        trace_requests: Sampling::All,
         check_only: false,
         notices: Vec::new(),
     };

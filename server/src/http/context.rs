@@ -10,7 +10,9 @@ use crate::engine::Lane;
 use crate::observe::Record;
 use crate::observe::hot::ONE_IN;
 use crate::observe::loops::LoopWatch;
+use crate::observe::trace::TraceContext;
 use crate::runtime::{Gate, LoopContext, Shutdown};
+use http::header::HeaderMap;
 use hyper::server::conn::{http1, http2};
 use inflightkv_validation::{KeyLimits, Limits};
 use std::cell::{Cell, RefCell};
@@ -140,11 +142,21 @@ impl Context {
         }
     }
 
-    /// Has a request's line written.
+    /// Has what there is to tell of a request told.
     pub(crate) fn tell(&self, record: &Record) {
         if let Some(log) = &self.settings.request_log {
             log.tell(record, &self.lane);
         }
+        if let Some(tracer) = &self.settings.tracer {
+            tracer.tell(record, &self.lane);
+        }
+    }
+
+    /// The identity of a request that is to be traced.
+    pub(crate) fn trace(&self, headers: &HeaderMap, is_a_probe: bool) -> Option<Box<TraceContext>> {
+        let tracer = self.settings.tracer.as_ref()?;
+        let random = || self.rng.borrow_mut().u64(..);
+        tracer.begin(headers, is_a_probe, random).map(Box::new)
     }
 
     /// An empty buffer for a turn.

@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -22,6 +23,7 @@ pub(crate) fn get(state: &Rc<LoopState>, parts: &Parts) -> Answer {
     let (traffic, loops) = (settings.traffic.clone(), settings.loops.clone());
     let started = settings.started;
     let access = settings.access.clone();
+    let tracer = settings.tracer.clone();
     let sink = settings.request_log.as_ref().map(|log| log.sink.clone());
     let scrape = move || {
         let scrape = Scrape {
@@ -31,6 +33,11 @@ pub(crate) fn get(state: &Rc<LoopState>, parts: &Parts) -> Answer {
             process: Process::read(started),
             log_lines: sink.map_or((0, 0), |sink| (sink.lines(), sink.dropped())),
             refusals: access.refusals(),
+            traces: tracer.map(|tracer| {
+                let counters = tracer.counters();
+                [&counters.exported, &counters.dropped, &counters.failed]
+                    .map(|counter| counter.load(Ordering::Relaxed))
+            }),
             version: env!("CARGO_PKG_VERSION"),
         };
         let text = scrape.render();

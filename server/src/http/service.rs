@@ -12,6 +12,7 @@ use super::traffic::{Place, Surface};
 use super::{
     admin, backup, batch, configuration, follow, health, hot, keys, kv, metrics, ui, v1, watch,
 };
+use crate::observe::trace::{TRACEPARENT, TraceContext};
 use crate::observe::{Record, Stages};
 use crate::trust::Place as Reserved;
 use http::header::{CONNECTION, HOST, HeaderValue, TRANSFER_ENCODING};
@@ -183,6 +184,11 @@ impl Future for Exchange {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
+        if let Some(trace) = &this.watch.trace {
+            response
+                .headers_mut()
+                .insert(TRACEPARENT, trace.traceparent());
+        }
         if let Some(place) = this.place.take() {
             let status = response.status();
             let code = status.as_str().to_owned();
@@ -210,6 +216,7 @@ struct Watch {
     /// What a line about it needs, when there may be one.
     told: Option<(Uri, usize)>,
     sampled: bool,
+    trace: Option<Box<TraceContext>>,
     bytes_in: u64,
     begun: Instant,
     stages: Stages,
@@ -226,21 +233,26 @@ impl Watch {
         found: Option<(Endpoint, usize)>,
         begun: Instant,
     ) -> Self {
+        let endpoint = found.map(|(endpoint, _)| endpoint);
+        let is_a_probe = endpoint.is_some_and(|endpoint| endpoint.surface() == Surface::Other);
         let mut watch = Self {
-            place: Place::of(found.map(|(endpoint, _)| endpoint), &parts.method),
+            place: Place::of(endpoint, &parts.method),
             told: None,
             sampled: false,
+            trace: state.trace(&parts.headers, is_a_probe),
             bytes_in: body.size_hint().exact().unwrap_or(0),
             begun,
             stages: Stages::default(),
             paused: None,
         };
+        let mut may_be_told = watch.trace.is_some();
         if let Some(log) = &state.settings.request_log {
             watch.sampled = log.draws(|| state.random());
-            if watch.sampled || log.slow_after.is_some() {
-                let key_start = found.map_or(usize::MAX, |(_, start)| start);
-                watch.told = Some((parts.uri.clone(), key_start));
-            }
+            may_be_told |= watch.sampled || log.slow_after.is_some();
+        }
+        if may_be_told {
+            let key_start = found.map_or(usize::MAX, |(_, start)| start);
+            watch.told = Some((parts.uri.clone(), key_start));
         }
         if let Some(arrived) = link.and_then(Link::arrived) {
             watch.stages.queue = begun.saturating_duration_since(arrived);
@@ -281,10 +293,11 @@ impl Watch {
             bytes_out,
         );
         let (target, key_start) = self.told.take()?;
-        let log = state.settings.request_log.as_ref()?;
+        let log = state.settings.request_log.as_ref();
         let paused = self.stages.receive + self.stages.wait;
         self.stages.execute = took.saturating_sub(paused);
-        if !self.sampled && !log.is_slow(self.place, self.stages.total()) {
+        let is_slow = log.is_some_and(|log| log.is_slow(self.place, self.stages.total()));
+        if !self.sampled && !is_slow && self.trace.is_none() {
             return None;
         }
         Some(Record {
@@ -298,6 +311,7 @@ impl Watch {
             write: None,
             peer: None,
             sampled: self.sampled,
+            trace: self.trace.take(),
         })
     }
 }

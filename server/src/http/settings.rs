@@ -8,8 +8,8 @@ use super::configuration::Configuration;
 use super::guests::Guests;
 use super::traffic::Traffic;
 use super::uploads::Uploads;
-use crate::observe::RequestLog;
 use crate::observe::loops::Loops;
+use crate::observe::{RequestLog, Tracer};
 use crate::trust::Access;
 
 /// Settings of the HTTP surfaces. Clones share the traffic counters, so that a limit over all event loops holds.
@@ -57,6 +57,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// Lines about requests; `None` for none.
     pub request_log: Option<RequestLog>,
+    /// Decides which requests are traced, and takes those that were; `None`: none is.
+    pub tracer: Option<Arc<Tracer>>,
     /// How busy the event loops are.
     pub loops: Arc<Loops>,
     /// When the process began, near enough.
@@ -123,6 +125,7 @@ impl Default for Settings {
             uploads: Arc::default(),
             shutdown_grace: Duration::from_secs(10),
             request_log: None,
+            tracer: None,
             loops: Arc::default(),
             started: Instant::now(),
             #[cfg(feature = "tls")]

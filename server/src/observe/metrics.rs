@@ -28,6 +28,8 @@ pub(crate) struct Scrape {
     pub(crate) log_lines: (u64, u64),
     /// Requests without a token that is known, and those that were not allowed.
     pub(crate) refusals: (u64, u64),
+    /// Traced requests that were exported, dropped, and not taken by the collector; `None`: nothing is traced.
+    pub(crate) traces: Option<[u64; 3]>,
     pub(crate) version: &'static str,
 }
 
@@ -417,6 +419,19 @@ impl Scrape {
             None,
             self.log_lines.1,
         )?;
+        if let Some(traces) = self.traces {
+            let mut family = out.family(
+                "traced_requests",
+                "Traced requests, by what became of them on their way to the collector.",
+                None,
+                MetricType::Counter,
+            )?;
+            for (outcome, count) in ["exported", "dropped", "failed"].into_iter().zip(traces) {
+                family
+                    .encode_family(&[("outcome", outcome)])?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
         out.gauge(
             "process_resident_memory",
             "Memory of the process that is resident.",

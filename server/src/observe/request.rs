@@ -2,6 +2,7 @@
 
 use super::line::{Format, Level, Line, Name, Value};
 use super::sink::Sink;
+use super::trace::{TraceContext, push_hex};
 use crate::engine::Lane;
 use crate::http::target;
 use crate::http::traffic::Place;
@@ -85,10 +86,12 @@ pub(crate) struct Record {
     pub(crate) peer: Option<SocketAddr>,
     /// Whether it was drawn for the request log; else it is here because it was slow.
     pub(crate) sampled: bool,
+    /// Its identity in a trace, when it is traced.
+    pub(crate) trace: Option<Box<TraceContext>>,
 }
 
 impl Record {
-    fn key(&self) -> Option<Cow<'_, str>> {
+    pub(crate) fn key(&self) -> Option<Cow<'_, str>> {
         let raw = self.target.path().get(self.key_start..)?;
         target::decode(raw).ok().filter(|key| !key.is_empty())
     }
@@ -147,6 +150,14 @@ impl RequestLog {
                 Name::Known("clientPort", "client.port"),
                 Value::Count(peer.port().into()),
             );
+        }
+        if let Some(trace) = &record.trace {
+            let mut digits = String::with_capacity(32);
+            push_hex(&mut digits, &trace.trace);
+            line.field(Name::Known("traceId", "trace.id"), Value::Text(&digits));
+            digits.clear();
+            push_hex(&mut digits, &trace.span);
+            line.field(Name::Known("spanId", "span.id"), Value::Text(&digits));
         }
         if let Some(key) = record.key() {
             match self.keys {

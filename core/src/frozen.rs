@@ -6,12 +6,14 @@
 //! is that of pre-image snapshots (Dragonfly, `docs/shard-serialization.md`), made simple by values that are replaced
 //! and never edited.
 
+use crate::dirty::Slots;
 use crate::entry::Entry;
 use crate::memtable::Memtable;
 use crate::numbers::{Sequence, Slot};
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// A removal, remembered for the next incremental snapshot.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub enum WalkState {
 pub(crate) struct Frozen {
     cut: Sequence,
     since: Sequence,
+    /// The slots that can hold something to walk; `None` for all.
+    guide: Option<Arc<Slots>>,
     /// The next slot to walk.
     next: u32,
     end: u32,
@@ -68,12 +72,14 @@ impl Frozen {
     pub(crate) fn new(
         cut: Sequence,
         since: Option<Sequence>,
+        guide: Option<Arc<Slots>>,
         slot_end: u32,
         tombstones: usize,
     ) -> Self {
         Self {
             cut,
             since: since.unwrap_or(Sequence::ZERO),
+            guide,
             next: 0,
             end: slot_end,
             tombstones_next: 0,
@@ -113,6 +119,15 @@ impl Frozen {
         self.pre_images.iter().filter(with).count()
     }
 
+    /// The next slot to look at.
+    fn next_slot(&self) -> Option<u32> {
+        let next = match &self.guide {
+            Some(guide) => guide.next(self.next)?,
+            None => self.next,
+        };
+        (next < self.end).then_some(next)
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         size_of::<Self>() + self.pre_image_bytes + self.pre_images.capacity() * size_of::<Entry>()
     }
@@ -141,7 +156,8 @@ impl Frozen {
                     key: &tombstone.key,
                     sequence: tombstone.sequence,
                 })
-            } else if self.next < self.end {
+            } else if let Some(next) = self.next_slot() {
+                self.next = next;
                 let slot = Slot::new(self.next);
                 self.next += 1;
                 match table.entry(slot).filter(|entry| self.covers(entry)) {

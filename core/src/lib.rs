@@ -26,6 +26,7 @@
 
 mod command;
 mod cursor;
+mod dirty;
 mod entry;
 mod frozen;
 mod memtable;

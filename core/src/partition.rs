@@ -4,6 +4,7 @@ use crate::command::{
     Command, Compared, Conditions, EtagCondition, Operation, Patch, PatchExpiry, Prepared,
     PutExpiry, VersionCondition,
 };
+use crate::dirty::Dirty;
 use crate::entry::{Draft, DraftValue, Entry, HEAT_MAX, KEY_BYTES_MAX, PLACE_BYTES, Sameness};
 use crate::frozen::{Frozen, FrozenItem, Tombstone, WalkState};
 use crate::memtable::{Coded, Memtable};
@@ -21,6 +22,8 @@ pub struct Partition<S> {
     table: Memtable<S>,
     /// Entries that have an expiry, expired ones included.
     expiring: usize,
+    /// The last change, or 0.
+    last_change: Sequence,
     /// The last change whose key is gone, by removal or by expiry, or 0.
     last_removed: Sequence,
     frozen: Option<Box<Frozen>>,
@@ -28,6 +31,8 @@ pub struct Partition<S> {
     tombstones: VecDeque<Tombstone>,
     tombstone_bytes: usize,
     keeps_tombstones: bool,
+    /// Slots changed since the last snapshot that stands.
+    dirty: Option<Dirty>,
     /// A snapshot that stands has every change up to this one.
     forgotten: Sequence,
     /// Values that lie elsewhere and that nothing here needs any more.
@@ -58,7 +63,7 @@ pub struct PartitionStats {
     pub expiring: usize,
     /// Heap bytes of the entries: headers, keys and values.
     pub entry_bytes: usize,
-    /// Heap bytes of the index, the slots and the free list.
+    /// Heap bytes of the index, the slots, the free list and the notes of what was changed.
     pub table_bytes: usize,
     /// Heap bytes that a snapshot in progress keeps alive.
     pub frozen_bytes: usize,
@@ -79,11 +84,13 @@ impl<S: BuildHasher> Partition<S> {
         Self {
             table: Memtable::new(hasher),
             expiring: 0,
+            last_change: Sequence::ZERO,
             last_removed: Sequence::ZERO,
             frozen: None,
             tombstones: VecDeque::new(),
             tombstone_bytes: 0,
             keeps_tombstones: false,
+            dirty: None,
             forgotten: Sequence::ZERO,
             left: Vec::new(),
         }
@@ -212,6 +219,7 @@ impl<S: BuildHasher> Partition<S> {
     /// # Panics
     /// The partition was changed since it decided `mutation`, in a way that moved or removed the key.
     pub fn apply(&mut self, mutation: Mutation, sequence: Sequence) -> Applied {
+        self.last_change = self.last_change.max(sequence);
         match mutation.change {
             Change::Put(mut entry) => {
                 entry.set_sequence(sequence);
@@ -291,6 +299,7 @@ impl<S: BuildHasher> Partition<S> {
             reserve_expiry: false,
         };
         let mut entry = Entry::draft(&draft).ok()?;
+        self.last_change = self.last_change.max(sequence);
         entry.set_sequence(sequence);
         entry.set_version(version);
         entry.set_pinned(pinned);
@@ -468,7 +477,12 @@ impl<S: BuildHasher> Partition<S> {
     /// A partition that is frozen already starts over with the new cut: what the old walk had not met is let go.
     pub fn freeze(&mut self, cut: Sequence, since: Option<Sequence>) {
         self.thaw();
-        let frozen = Frozen::new(cut, since, self.table.slot_end(), self.tombstones.len());
+        let guide = self
+            .dirty
+            .as_mut()
+            .and_then(|dirty| dirty.freeze(self.last_change, since));
+        let end = self.table.slot_end();
+        let frozen = Frozen::new(cut, since, guide, end, self.tombstones.len());
         self.frozen = Some(Box::new(frozen));
     }
 
@@ -506,15 +520,18 @@ impl<S: BuildHasher> Partition<S> {
         }
     }
 
-    /// Whether removals are remembered from now on, for incremental snapshots. Turning it off, which is not done while
-    /// frozen, forgets those there are.
+    /// Whether removals are remembered from now on, for incremental snapshots, and which slots are changed. Turning it off, which is not done while frozen, forgets what there is.
     pub fn keep_tombstones(&mut self, keep: bool) {
         debug_assert!(
             keep || self.frozen.is_none(),
             "a walk counts on the tombstones"
         );
         self.keeps_tombstones = keep;
-        if !keep {
+        if keep {
+            let last = self.last_change;
+            self.dirty.get_or_insert_with(|| Dirty::since(last));
+        } else {
+            self.dirty = None;
             self.tombstones = VecDeque::new();
             self.tombstone_bytes = 0;
         }
@@ -532,6 +549,9 @@ impl<S: BuildHasher> Partition<S> {
     pub fn forget_tombstones(&mut self, sequence: Sequence) {
         debug_assert!(self.frozen.is_none(), "a walk counts on the tombstones");
         self.forgotten = self.forgotten.max(sequence);
+        if let Some(dirty) = &mut self.dirty {
+            dirty.forget(sequence);
+        }
         while let Some(first) = self
             .tombstones
             .front()
@@ -551,16 +571,21 @@ impl<S: BuildHasher> Partition<S> {
             entries: self.table.len(),
             expiring: self.expiring,
             entry_bytes: self.table.bytes(),
-            table_bytes: self.table.table_bytes(),
+            table_bytes: self.table.table_bytes() + self.dirty.as_ref().map_or(0, Dirty::bytes),
             frozen_bytes: self.frozen.as_ref().map_or(0, |frozen| frozen.bytes()),
             tombstone_bytes: self.tombstone_bytes,
         }
     }
 
+    /// How many entries the next incremental snapshot has to look at, at most; `None` when it has to look at all.
+    pub fn changed(&self) -> Option<usize> {
+        self.dirty.as_ref().map(Dirty::count)
+    }
+
     fn put(&mut self, hash: u64, slot: Option<Slot>, entry: Entry) -> Applied {
         let expires_at = entry.expires_at();
         self.expiring += usize::from(expires_at.is_some());
-        match slot {
+        let applied = match slot {
             Some(slot) => {
                 let old = self.table.replace(slot, entry);
                 self.expiring -= usize::from(old.expires_at().is_some());
@@ -575,7 +600,11 @@ impl<S: BuildHasher> Partition<S> {
                 previous: None,
                 expires_at,
             },
+        };
+        if let Some(dirty) = &mut self.dirty {
+            dirty.insert(applied.slot.get());
         }
+        applied
     }
 
     fn take(&mut self, slot: Slot) -> Option<Entry> {

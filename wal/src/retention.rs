@@ -69,7 +69,8 @@ impl Listed {
     fn oldest_retired(&self, keep: Duration) -> Option<(SegmentInfo, u64)> {
         let oldest = self.sealed.front()?;
         let next = self.sealed.get(1).or(self.active.as_ref())?;
-        if oldest.last_lsn > self.retired_to {
+        // Also one without any records is there until something was retired: it may be all that says that there is a log.
+        if oldest.last_lsn > self.retired_to || self.retired_to == Lsn::ZERO {
             return None;
         }
         let keep_ms = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX);
@@ -219,6 +220,13 @@ impl Catalogue {
     /// Segment `number` is not rewritten in this run.
     pub(crate) fn leave_as_it_is(&self, number: u64) {
         lock(&self.listed).as_they_are.insert(number);
+    }
+
+    /// No segment that is sealed now is rewritten in this run.
+    pub(crate) fn leave_sealed(&self) {
+        let mut listed = lock(&self.listed);
+        let sealed: Vec<u64> = listed.sealed.iter().map(|info| info.number).collect();
+        listed.as_they_are.extend(sealed);
     }
 
     /// Nothing is tried before that time.

@@ -63,7 +63,7 @@ impl Wal {
     /// The records from `from` on, 0 and 1 being the first there ever was.
     ///
     /// # Errors
-    /// The log does not reach back so far.
+    /// The log does not reach back so far, or what came before `from` is not in it: a crash took it.
     pub fn tail(&self, from: Lsn) -> Result<Tail, TailError> {
         let mut tail = Tail {
             keeper: self.keeper.clone(),
@@ -288,6 +288,12 @@ impl Tail {
             .find(|segment| segment.last_lsn >= self.next)
             .or(segments.last())
             .unwrap_or(oldest);
+        if segment.follows.next() < self.next && self.next < segment.first_lsn {
+            // Whoever asks has what a crash took from here: it would not notice that it is gone.
+            return Err(TailError::TooOld {
+                oldest: segment.first_lsn,
+            });
+        }
         Ok((*segment, self.next.max(segment.first_lsn)))
     }
 

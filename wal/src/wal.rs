@@ -341,6 +341,11 @@ impl Wal {
         }
     }
 
+    /// Has upkeep leave the sealed segments that there are as they are: the last of a log that failed cannot be read to its end.
+    pub fn leave_sealed(&self) {
+        self.shared.catalogue.leave_sealed();
+    }
+
     /// Writes and syncs everything that was appended, seals the segment and ends the writer's thread. Nothing may be
     /// appended afterwards. A second call gives the first one's answer.
     pub fn shutdown(&self) -> Result<(), ShutdownError> {

@@ -212,6 +212,30 @@ fn a_stream_goes_across_a_restart_but_not_across_a_hole() {
     assert_eq!(read(&streamed(&wal, 151).unwrap()).unwrap()[0].lsn, 151);
 }
 
+/// Numbers above a run's last that somebody has are a crash's: the next run goes on without them.
+#[test]
+fn whoever_has_what_a_crash_took_is_told() {
+    let disk = Disk::new();
+    let (wal, mut writer) = fresh(&disk, small());
+    Change::put(1, "a", b"1").append(&wal, 0);
+    writer.finish(1).unwrap();
+    let (_, outcome) = recover(&disk, RecoveryMode::Strict, 0).unwrap();
+    let (wal, mut writer) = resume(&disk, &outcome, small(), 100).unwrap();
+    Change::put(102, "b", b"2").append(&wal, 0);
+    writer.round(2);
+    // With what the log has, and with what is known to be left out.
+    for from in [1, 2, 102] {
+        assert!(!read(&streamed(&wal, from).unwrap()).unwrap().is_empty());
+    }
+    for from in [3, 50, 101] {
+        let error = wal.tail(Lsn::new(from)).unwrap_err();
+        assert!(
+            matches!(error, TailError::TooOld { oldest } if oldest == Lsn::new(102)),
+            "{error}"
+        );
+    }
+}
+
 /// Any changed byte and any cut is noticed; what was read before it was right.
 #[test]
 fn a_damaged_or_cut_stream_is_noticed_wherever_that_is() {

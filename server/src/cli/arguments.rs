@@ -49,6 +49,7 @@ pub(crate) fn command() -> Command {
         .subcommand(backup())
         .subcommand(token())
         .subcommand(audit())
+        .subcommand(restore())
         .subcommand(get())
         .subcommand(put())
         .subcommand(patch())
@@ -264,6 +265,52 @@ fn backup() -> Command {
                 .value_parser(ValueParser::path_buf())
                 .value_hint(ValueHint::FilePath)
                 .help("Where to put it; nothing may be there yet"),
+        )
+}
+
+fn restore() -> Command {
+    let path = |name: &'static str, placeholder: &'static str| {
+        Arg::new(name)
+            .value_name(placeholder)
+            .value_parser(ValueParser::path_buf())
+    };
+    Command::new("restore")
+        .about("Restore a backup into an empty data directory")
+        .after_help(
+            "The directory becomes that of a new store with the backup's entries. A backup that is damaged or cut off is \
+             refused before anything is made. To restore into a running server, send the file to POST /v1/admin/restore.",
+        )
+        .arg(
+            path("data-dir", "DIR")
+                .long("data-dir")
+                .required(true)
+                .value_hint(ValueHint::DirPath)
+                .help("Where to restore to: empty, or not there yet"),
+        )
+        .arg(
+            path("file", "FILE")
+                .required(true)
+                .value_hint(ValueHint::FilePath)
+                .help("The backup"),
+        )
+        .arg(
+            Arg::new("prefix")
+                .long("prefix")
+                .value_name("TEXT")
+                .help("Only keys that begin with this"),
+        )
+        .arg(
+            path("wal", "DIR")
+                .long("wal")
+                .value_hint(ValueHint::DirPath)
+                .help("Carry on with the segments in this directory, the wal of the backed up server or a copy of it"),
+        )
+        .arg(
+            Arg::new("until")
+                .long("until")
+                .value_name("MOMENT")
+                .requires("wal")
+                .help("Follow the log up to this sequence, or to this time (2026-01-31T12:00:00Z); without, to its end"),
         )
 }
 

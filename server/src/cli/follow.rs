@@ -41,7 +41,8 @@ struct Following {
     follower: Follower,
     url: Url,
     token: Option<String>,
-    /// The last change that is here; `None` before anything was loaded.
+    /// The last change that is here, and not a number after it that was left out: by it the other server knows whether it
+    /// still has what is here. `None` before anything was loaded.
     applied: Option<Sequence>,
 }
 
@@ -51,6 +52,8 @@ enum Ended {
     Broken(String),
     /// The other server's log does not reach back to what is needed.
     Gone,
+    /// The other server's content was replaced by a restored backup.
+    Replaced,
     /// This server takes writes now, or ends.
     Done,
 }
@@ -66,6 +69,12 @@ impl Following {
                     // Nothing that is here can be continued.
                     tracing::warn!(
                         "the log of the server that is followed does not reach back to here: loading anew"
+                    );
+                    self.applied = None;
+                }
+                Ended::Replaced => {
+                    tracing::info!(
+                        "a backup replaced the content of the server that is followed: loading anew"
                     );
                     self.applied = None;
                 }
@@ -181,11 +190,13 @@ impl Following {
                 Err(error) => return self.broken(target, &error.to_string()),
             };
             for record in frame.records() {
-                self.follower.apply(&record);
+                if !self.follower.apply(&record) {
+                    return Ended::Replaced;
+                }
+                self.applied = Some(Sequence::from_raw(record.lsn.get()));
             }
             let applied = Sequence::from_raw(frame.next_lsn.previous().get());
             let source = Sequence::from_raw(frame.durable_lsn.get());
-            self.applied = Some(applied);
             self.follower.note(applied, source);
             if self.follower.is_stopping() {
                 return Ended::Done;

@@ -16,6 +16,7 @@ mod manual;
 mod notify;
 mod progress;
 mod repair;
+mod restore;
 mod rules;
 mod serve;
 #[cfg(feature = "otel")]
@@ -103,6 +104,7 @@ fn dispatch(matches: &ArgMatches) -> Result<(), Failure> {
         },
         Some(("check-rules", matches)) => rules::check_rules(matches),
         Some(("backup", matches)) => backup::run(matches),
+        Some(("restore", matches)) => restore::run(matches),
         Some(("get", matches)) => client::get(matches),
         Some(("put", matches)) => client::put(matches),
         Some(("patch", matches)) => client::patch(matches),

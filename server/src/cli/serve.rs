@@ -379,6 +379,7 @@ fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
 fn persistence(config: &Persistence) -> Result<engine::Persistence, Failure> {
     let disk = Disk::open(&config.data_dir).map_err(|error| Failure::from_error(&error))?;
     Ok(engine::Persistence {
+        start_off: config.start_off,
         wal: inflightkv_wal::Options {
             sync: match config.wal_sync {
                 WalSync::Always => inflightkv_wal::SyncMode::Always,

@@ -162,6 +162,8 @@ fn sampling(rate: u32) -> Sampling {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Persistence {
     pub(crate) data_dir: PathBuf,
+    /// In memory until persistence is turned on.
+    pub(crate) start_off: bool,
     pub(crate) wal_sync: WalSync,
     pub(crate) wal_segment_bytes: u64,
     pub(crate) wal_segment_age: Duration,
@@ -313,6 +315,7 @@ impl Persistence {
     fn new(effective: &Effective, data_dir: PathBuf) -> Self {
         Persistence {
             data_dir,
+            start_off: effective.choice("persistence") == Some("off"),
             wal_sync: match effective.choice("wal-sync").unwrap_or_default() {
                 "always" => WalSync::Always,
                 "os" => WalSync::Os,

@@ -231,6 +231,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         details: "It is created when missing, and locked while a server runs on it.",
     },
     Setting {
+        name: "persistence",
+        section: Section::Persistence,
+        kind: Kind::Choice(&["on", "off"]),
+        default: Fallback::Value("on"),
+        runtime: false,
+        placeholder: "STATE",
+        summary: "Whether a server with a data directory starts with persistence on or off",
+        details: "`off`: it starts empty, in memory, and leaves the directory alone until POST /v1/admin/persistence?state=on; \
+                  the directory must then be empty.",
+    },
+    Setting {
         name: "wal-sync",
         section: Section::Persistence,
         kind: Kind::Choice(&["always", "interval", "os"]),

@@ -58,6 +58,7 @@ fn the_defaults_are_those_of_the_contract() {
         follow: None,
         shutdown_timeout: seconds(10),
         persistence: Some(Persistence {
+            start_off: false,
             data_dir: PathBuf::from("/d"),
             wal_sync: WalSync::Interval(seconds(1)),
             wal_segment_bytes: 64 << 20,

@@ -22,6 +22,8 @@ pub fn recover(engine: &Engine) -> Result<(), RecoverError> {
 pub struct Driver {
     engine: Engine,
     writer: Option<Writer>,
+    /// Which of the store's logs the writer is of.
+    log: usize,
 }
 
 impl std::fmt::Debug for Driver {
@@ -39,6 +41,7 @@ impl Driver {
         };
         Some(Self {
             engine: engine.clone(),
+            log: engine.shared.wal.number(),
             writer,
         })
     }
@@ -47,6 +50,22 @@ impl Driver {
     /// round would find work at once.
     pub fn write_log(&mut self) -> bool {
         let now = self.engine.shared.options.clock.now();
+        let number = self.engine.shared.wal.number();
+        if number != self.log {
+            // Persistence was turned on or off.
+            if let Some(mut writer) = self.writer.take()
+                && let Err(error) = writer.finish(now)
+            {
+                tracing::debug!(%error, "the log was not completed");
+            }
+            self.log = number;
+            self.writer = self
+                .engine
+                .shared
+                .wal
+                .get()
+                .and_then(inflightkv_wal::Wal::take_writer);
+        }
         self.writer
             .as_mut()
             .is_some_and(|writer| matches!(writer.round(now).rest, Rest::Again))

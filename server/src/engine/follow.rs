@@ -7,8 +7,9 @@
 use super::adapters::{lsn, wal_codec, wal_codecs};
 use super::checkpoint::CheckpointError;
 use super::recover::{Loader, new_store_id};
+use super::restore::{self, MARKER_KEY};
 use super::sequencer::first_of_run;
-use super::{Engine, RecoverError, Refusal, Shared};
+use super::{Engine, RecoverError, Refusal, Shared, start_log};
 use inflightkv_core::{Cause, LoadedEntry, Logged, Sequence};
 use inflightkv_snapshot::chain;
 use inflightkv_wal::{self as wal, Op, Record, WaitError};
@@ -234,9 +235,18 @@ impl Follower {
         shared.serve();
     }
 
-    /// Takes one change over. They come in order.
-    pub fn apply(&self, record: &Record<'_>) {
+    /// Takes one change over. They come in order. False for the one that a log cannot bring along: there a backup replaced
+    /// everything, and what is here has to be loaded anew.
+    #[must_use]
+    pub fn apply(&self, record: &Record<'_>) -> bool {
         let shared = &*self.shared;
+        if record.key == MARKER_KEY {
+            match restore::meet(record.value) {
+                restore::Met::Restore(_) => return false,
+                restore::Met::Nothing => return true,
+                restore::Met::Unknown => {}
+            }
+        }
         let sequence = Sequence::from_raw(record.lsn.get());
         let place = shared.partitions.place(record.key);
         let now = shared.options.clock.now();
@@ -278,6 +288,7 @@ impl Follower {
         }
         drop(applied);
         shared.feed.settle();
+        true
     }
 
     /// Everything up to `applied` is here, and the other store has everything up to `source` on its disk.
@@ -361,12 +372,15 @@ impl Follower {
                 0,
                 persistence.snapshot_full_every,
             );
-            assert!(shared.wal.set(log).is_ok(), "one thread takes over");
-            Engine {
-                shared: Arc::clone(shared),
+            let log = shared
+                .wal
+                .keep(log)
+                .expect("a store that follows has turned no log on and off");
+            shared.wal.activate(log);
+            shared.own_directory.store(true, Ordering::Release);
+            if let Some(log) = shared.wal.get() {
+                start_log(log).map_err(|error| disk(error.to_string()))?;
             }
-            .start_log_threads()
-            .map_err(|error: RecoverError| disk(error.to_string()))?;
         }
         if shared.wal.get().is_some() {
             self.snapshot().map_err(|error| disk(error.to_string()))?;

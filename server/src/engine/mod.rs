@@ -22,18 +22,24 @@ mod evict;
 mod follow;
 mod home;
 mod lag;
+mod logs;
 mod memory;
 mod options;
 mod partitions;
 mod read;
 mod recover;
+mod restore;
 mod role;
 mod rules;
 mod sequencer;
 mod stats;
+mod switch;
+mod verify;
 mod watch;
 mod write;
 
+#[cfg(feature = "cli")]
+pub(crate) use adapters::snapshot_codec;
 pub use adapters::{snapshot_codecs, wal_codecs};
 pub use advisor::{Advice, AdviceReport};
 pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
@@ -55,12 +61,19 @@ pub use inflightkv_wal::{Record, RecoveryMode, StreamReader, SyncMode, Tail, Tai
 pub use lag::{LAG_BOUNDS_MS, Lags};
 pub use options::{Disk, Memory, OpenError, Options, PARTITIONS_MAX, Persistence, WalCompression};
 pub use read::{Document, ReadError, Row, Scan, ScanError};
+#[cfg(feature = "cli")]
+pub(crate) use recover::new_store_id;
 pub use recover::{Progress, RecoverError, RecoveryReport};
+#[cfg(feature = "cli")]
+pub(crate) use restore::MARKER_KEY;
+pub use restore::{Restore, RestoreError, RestoreMode, RestoreReport, RestoreStep, Restoring};
 pub use stats::{
     CompressionStats, DiskListing, EvictedStats, MemoryStats, PartitionReport, SegmentListing,
     SnapshotListing, Stats, WalStats,
 };
-pub use watch::{Watch, WatchError, WatchStep};
+pub use switch::{SwitchError, SwitchReport, SwitchStep, Switching};
+pub use verify::VerifyReport;
+pub use watch::{Shown, Watch, WatchError, WatchStep};
 pub use write::{Change, Durability, Outcome, PatchTtl, PutTtl, Stored, Value, Write, WriteError};
 
 use advisor::Advisor;
@@ -68,6 +81,7 @@ use checkpoint::Checkpointer;
 use compress::Compressor;
 use home::Home;
 use inflightkv_wal::{self as wal, Wal};
+use logs::Logs;
 use memory::Meter;
 use parking_lot::Mutex;
 use partitions::Partitions;
@@ -75,8 +89,8 @@ use recover::Recovery;
 use rules::RuleBook;
 use sequencer::Sequencer;
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 use std::thread;
 use std::time::Duration;
@@ -171,6 +185,9 @@ pub struct Lane {
     index: usize,
 }
 
+/// Why a change is not on disk and will not be.
+const LEFT: &str = "persistence was turned off before it was on disk";
+
 const RECOVERING: u8 = 0;
 const SERVING: u8 = 1;
 const FAILED: u8 = 2;
@@ -190,8 +207,19 @@ pub(crate) struct Shared {
     sequencer: Sequencer,
     phase: AtomicU8,
     failure: Mutex<String>,
-    /// Set when recovery has opened it; never in a store without persistence.
-    wal: OnceLock<Wal>,
+    /// In use once recovery has opened one, or persistence was turned on.
+    wal: Logs,
+    /// The last change that is for the log: all, unless persistence is being turned off.
+    log_until: AtomicU64,
+    /// What was on stable storage when persistence was turned off.
+    durable_until: AtomicU64,
+    /// The last change that the log was to have then; 0 while it is on.
+    off_at: AtomicU64,
+    /// There is a log that does not count yet, because its snapshot does not stand.
+    settling: AtomicBool,
+    switching: AtomicBool,
+    /// What is in the data directory is this store's.
+    own_directory: AtomicBool,
     homes: Box<[Home]>,
     checkpointer: Checkpointer,
     compressor: Compressor,
@@ -200,6 +228,10 @@ pub(crate) struct Shared {
     role: role::Role,
     follow: follow::Follow,
     feed: watch::Feed,
+    /// What readers are shown is durable only when this number is: the last restore that replaced everything, or 0.
+    shown_floor: AtomicU64,
+    /// A restore is being staged or done.
+    restoring: AtomicBool,
     recovery: Recovery,
     recovery_report: Mutex<Option<RecoveryReport>>,
     rules: RuleBook,
@@ -320,14 +352,40 @@ impl Shared {
         }
     }
 
+    /// The log, while there is one.
+    fn log(&self) -> Option<&Wal> {
+        self.wal.get()
+    }
+
+    /// The log that a change is for.
+    fn log_for(&self, sequence: Sequence) -> Option<&Wal> {
+        self.log().filter(|_| self.is_for_log(sequence))
+    }
+
+    /// Whether a change is one that a log gets, if there is one.
+    fn is_for_log(&self, sequence: Sequence) -> bool {
+        sequence.get() <= self.log_until.load(Ordering::Relaxed)
+    }
+
+    /// Whether the log takes no more: persistence is being turned off.
+    fn log_ends(&self) -> bool {
+        self.log_until.load(Ordering::Relaxed) != u64::MAX
+    }
+
+    /// Whether a change was for a log that was ended, having failed, before it had made it durable.
+    fn was_left(&self, sequence: Sequence) -> bool {
+        let until = self.durable_until.load(Ordering::Acquire);
+        let off_at = self.off_at.load(Ordering::Acquire);
+        (until + 1..=off_at).contains(&sequence.get())
+    }
+
     /// Whether answers wait for the disk unless the request says otherwise.
     fn syncs_always(&self) -> bool {
         matches!(&self.options.persistence, Some(persistence) if matches!(persistence.wal.sync, SyncMode::Always))
     }
 
     fn is_durable(&self, sequence: Sequence) -> bool {
-        self.wal
-            .get()
+        self.log_for(sequence)
             .is_none_or(|log| log.high_watermark() >= adapters::lsn(sequence))
     }
 
@@ -339,6 +397,8 @@ impl Shared {
             Durability::Default if !self.syncs_always() => return None,
             Durability::Default | Durability::Sync => {}
         }
+        let floor = Sequence::from_raw(self.shown_floor.load(Ordering::Acquire));
+        let sequence = sequence.max(floor);
         if self.is_durable(sequence) {
             return None;
         }
@@ -366,14 +426,22 @@ impl Engine {
             sequencer: Sequencer::default(),
             phase: AtomicU8::new(RECOVERING),
             failure: Mutex::default(),
-            wal: OnceLock::new(),
+            wal: Logs::new(),
+            log_until: AtomicU64::new(u64::MAX),
+            durable_until: AtomicU64::new(0),
+            off_at: AtomicU64::new(0),
+            settling: AtomicBool::new(false),
+            switching: AtomicBool::new(false),
+            own_directory: AtomicBool::new(false),
             homes: (0..options.lanes).map(|_| Home::new()).collect(),
             checkpointer: Checkpointer::new(),
             compressor: Compressor::new(options.compression, options.clock.now()),
             incarnation: AtomicU64::new(0),
-            role: role::Role::new(options.lanes),
+            role: role::Role::new(options.lanes + 2),
             follow: follow::Follow::default(),
             feed: watch::Feed::default(),
+            shown_floor: AtomicU64::new(0),
+            restoring: AtomicBool::new(false),
             recovery: Recovery::new(),
             recovery_report: Mutex::default(),
             rules: RuleBook::new(Arc::clone(&options.rules)),
@@ -462,7 +530,9 @@ impl Engine {
     pub fn start_threads(&self) -> Result<(), RecoverError> {
         self.shared.threads_started.store(true, Ordering::Release);
         self.start_compressor()?;
-        self.start_log_threads()?;
+        if let Some(log) = self.shared.wal.get() {
+            start_log(log)?;
+        }
         let shared = Arc::clone(&self.shared);
         let monitor = thread::Builder::new()
             .name("memory".to_owned())
@@ -476,18 +546,6 @@ impl Engine {
             .map_err(RecoverError::Thread)?;
         self.shared.threads.lock().push(checkpointer);
         Ok(())
-    }
-
-    fn start_log_threads(&self) -> Result<(), RecoverError> {
-        let Some(log) = self.shared.wal.get() else {
-            return Ok(());
-        };
-        log.spawn_writer().map_err(RecoverError::Thread)?;
-        log.spawn_upkeep(|error| {
-            let reason = std::error::Error::source(error).map(tracing::field::display);
-            tracing::warn!(%error, reason, "upkeep of the log failed and is tried again; the log goes on");
-        })
-        .map_err(RecoverError::Thread)
     }
 
     /// Starts a thread a lane for background work, for a store that is embedded without event loops.
@@ -530,6 +588,16 @@ impl Engine {
         }
         shared.wal.get().map_or(Ok(()), Wal::shutdown)
     }
+}
+
+/// Starts the threads of a log.
+fn start_log(log: &Wal) -> Result<(), RecoverError> {
+    log.spawn_writer().map_err(RecoverError::Thread)?;
+    log.spawn_upkeep(|error| {
+        let reason = std::error::Error::source(error).map(tracing::field::display);
+        tracing::warn!(%error, reason, "upkeep of the log failed and is tried again; the log goes on");
+    })
+    .map_err(RecoverError::Thread)
 }
 
 impl Lane {
@@ -575,7 +643,13 @@ impl Lane {
     /// Whether the change `sequence` is on stable storage.
     pub fn durable(&self, sequence: Sequence) -> Durable {
         let Some(log) = self.shared.wal.get() else {
-            return Durable::Yes;
+            return match self.shared.was_left(sequence) {
+                false => Durable::Yes,
+                true => Durable::Never {
+                    reason: LEFT.to_owned(),
+                    disk_full: false,
+                },
+            };
         };
         if self.shared.is_durable(sequence) {
             return Durable::Yes;
@@ -612,9 +686,13 @@ impl Lane {
         sequence: Sequence,
         timeout: Duration,
     ) -> Result<(), wal::WaitError> {
-        self.shared.wal.get().map_or(Ok(()), |log| {
-            log.wait_durable(adapters::lsn(sequence), timeout)
-        })
+        match self.shared.wal.get() {
+            Some(log) => log.wait_durable(adapters::lsn(sequence), timeout),
+            None if self.shared.was_left(sequence) => Err(wal::WaitError::Closed {
+                reason: LEFT.into(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Drives this lane's background work on a thread of its own until the store is closed.

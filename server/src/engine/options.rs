@@ -116,6 +116,8 @@ pub struct Memory {
 /// Where and how a store is kept on disk.
 #[derive(Clone, Debug)]
 pub struct Persistence {
+    /// Start in memory and leave the disk alone, until persistence is turned on.
+    pub start_off: bool,
     /// The directory, or what stands for it.
     pub disk: Disk,
     /// The log's rotation, sync mode and bounds.
@@ -147,6 +149,7 @@ impl Persistence {
     /// The defaults on `disk`.
     pub fn on(disk: Disk) -> Self {
         Self {
+            start_off: false,
             disk,
             wal: wal::Options::default(),
             wal_compress: Some(WalCompression::Zstd),
@@ -177,6 +180,8 @@ impl fmt::Debug for Disk {
 impl Disk {
     /// The name of the lock file in a data directory.
     pub const LOCK: &str = "LOCK";
+    /// The file that marks a data directory into which a backup is being restored.
+    pub const RESTORING: &str = "RESTORING";
     /// The folder of log segments in a data directory.
     pub const WAL: &str = "wal";
     /// The folder of snapshots in a data directory.
@@ -191,6 +196,11 @@ impl Disk {
             path: path.display().to_string(),
             source,
         };
+        if path.join(Self::RESTORING).exists() {
+            return Err(OpenError::Unfinished {
+                path: path.display().to_string(),
+            });
+        }
         std::fs::create_dir_all(path).map_err(failed)?;
         let lock = File::options()
             .create(true)
@@ -255,6 +265,14 @@ pub enum OpenError {
     /// Another store holds the directory.
     #[error("data directory {path} is in use by another server")]
     InUse {
+        /// The directory.
+        path: String,
+    },
+    /// A backup was being restored into the directory, and not to its end.
+    #[error(
+        "data directory {path} is one into which a restore did not finish: remove it and restore again"
+    )]
+    Unfinished {
         /// The directory.
         path: String,
     },

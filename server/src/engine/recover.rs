@@ -3,7 +3,7 @@
 use super::adapters::{lsn, sequence, snapshot_codecs, wal_codec, wal_codecs};
 use super::partitions::Partitions;
 use super::sequencer::first_of_run;
-use super::{Engine, Persistence, Shared};
+use super::{Engine, Persistence, Shared, restore, switch};
 use inflightkv_core::{LoadedEntry, Sequence};
 use inflightkv_snapshot::{self as snapshot, LoadError, Manifest, StoreId, chain};
 use inflightkv_wal::{self as wal, Lsn, Op, Record, RecoveryMode};
@@ -62,6 +62,12 @@ pub enum RecoverError {
         /// What it holds.
         cut: u64,
     },
+    /// The log says that a backup was restored, and the backup is not there as it was staged.
+    #[error("the log goes on from a restored backup that cannot be loaded: {0}")]
+    Restored(LoadError),
+    /// The folder of the snapshots cannot be listed.
+    #[error("the snapshots' folder cannot be listed: {0}")]
+    Staged(io::Error),
     /// The log is damaged, has a gap, or is not this store's.
     #[error("the log cannot be replayed: {0}")]
     Log(#[from] wal::RecoveryError),
@@ -108,7 +114,7 @@ impl Recovery {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    fn flow(&self) -> ControlFlow<()> {
+    pub(super) fn flow(&self) -> ControlFlow<()> {
         if self.stop.load(Ordering::Relaxed) {
             ControlFlow::Break(())
         } else {
@@ -176,7 +182,8 @@ impl Engine {
                 None => Ok(()),
             };
         }
-        let Some(persistence) = &shared.options.persistence else {
+        let persistence = shared.options.persistence.as_ref();
+        let Some(persistence) = persistence.filter(|persistence| !persistence.start_off) else {
             shared.begin_run(first_of_run(Sequence::ZERO, now));
             shared
                 .checkpointer
@@ -214,6 +221,7 @@ fn recover(
     now: u64,
     helpers: usize,
 ) -> Result<RecoveryReport, RecoverError> {
+    switch::settle(persistence)?;
     let storage = &*persistence.disk.snapshots;
     let swept = chain::sweep(storage)?;
     if !swept.is_empty() {
@@ -235,7 +243,11 @@ fn recover(
         .map_or(0, |manifests| manifests.last().map_or(0, |tip| tip.cut));
 
     shared.recovery.replaying.store(true, Ordering::Relaxed);
-    let outcome = replay(shared, &scan, Lsn::new(cut), helpers)?;
+    let (outcome, restored) = replay_all(shared, persistence, &scan, Lsn::new(cut), helpers)?;
+    // Those of restores that did not come to be, or that the snapshot holds. All that the log names stay as long as it does.
+    restore::remove_staged(storage, |name| {
+        restored.iter().all(|(file, _)| file != name)
+    });
     if let Some(torn) = &outcome.cut {
         tracing::info!(file = %torn.file, offset = torn.offset, bytes = torn.bytes, "cut a torn tail off the log: it was never acknowledged as durable");
     }
@@ -262,7 +274,8 @@ fn recover(
     {
         tracing::warn!(%error, "log segments that the snapshot covers could not be removed");
     }
-    let next_id = chain::next_id(storage)?;
+    let staged_id = restore::next_staged_id(storage).map_err(RecoverError::Staged)?;
+    let next_id = chain::next_id(storage)?.max(staged_id);
     let last_cut = Sequence::from_raw(cut);
     shared.checkpointer.begin_with(
         store_id,
@@ -271,23 +284,32 @@ fn recover(
         outcome.bytes,
         persistence.snapshot_full_every,
     );
+    for (file, sequence) in restored {
+        shared.checkpointer.restored(file, sequence);
+    }
     let report = RecoveryReport {
         snapshot: loaded
             .as_ref()
             .and_then(|manifests| manifests.last())
             .map(|tip| tip.id),
-        entries: shared.recovery.entries.load(Ordering::Relaxed) - outcome.records,
+        entries: shared
+            .recovery
+            .entries
+            .load(Ordering::Relaxed)
+            .saturating_sub(outcome.records),
         records: outcome.records,
         last_sequence: last.get(),
         duration_ms: u64::try_from(shared.recovery.started.elapsed().as_millis())
             .unwrap_or(u64::MAX),
     };
-    assert!(shared.wal.set(log).is_ok(), "a store recovers once");
+    let number = shared.wal.keep(log).expect("a store recovers once");
+    shared.wal.activate(number);
+    shared.own_directory.store(true, Ordering::Release);
     Ok(report)
 }
 
 /// A number that no other store has: process-random keys over the time and the process.
-pub(super) fn new_store_id() -> StoreId {
+pub(crate) fn new_store_id() -> StoreId {
     let half = || RandomState::new().hash_one((std::time::SystemTime::now(), std::process::id()));
     ((u128::from(half()) << 64) | u128::from(half())).to_le_bytes()
 }
@@ -479,6 +501,41 @@ impl Drop for Loader<'_> {
     }
 }
 
+/// Replays the log above `above`, starting over from every backup that was restored meanwhile. Says which those were.
+fn replay_all(
+    shared: &Shared,
+    persistence: &Persistence,
+    scan: &wal::Scan,
+    mut above: Lsn,
+    helpers: usize,
+) -> Result<(wal::Outcome, Vec<(String, Sequence)>), RecoverError> {
+    let mut restored = Vec::new();
+    loop {
+        match replay(shared, scan, above, helpers)? {
+            Replayed::ToTheEnd(outcome) => return Ok((outcome, restored)),
+            Replayed::UpTo(marker, at) => {
+                shared.partitions.clear();
+                shared.recovery.entries.store(0, Ordering::Relaxed);
+                let entries = restore::load_staged(shared, persistence, &marker).map_err(
+                    |error| match error {
+                        LoadError::Stopped => RecoverError::Stopped,
+                        other => RecoverError::Restored(other),
+                    },
+                )?;
+                shared.recovery.entries.store(entries, Ordering::Relaxed);
+                restored.push((marker.file().to_owned(), sequence(at)));
+                above = at;
+            }
+        }
+    }
+}
+
+enum Replayed {
+    ToTheEnd(wal::Outcome),
+    /// A backup was restored under this number.
+    UpTo(restore::Marker, Lsn),
+}
+
 /// Replays the log above `above`: one thread reads and verifies, one a lane applies, each a range of partitions, so
 /// that the records of a key stay in order.
 fn replay(
@@ -486,15 +543,37 @@ fn replay(
     scan: &wal::Scan,
     above: Lsn,
     helpers: usize,
-) -> Result<wal::Outcome, RecoverError> {
+) -> Result<Replayed, RecoverError> {
+    let mut met = None;
     let result = if helpers == 0 {
-        replay_alone(shared, scan, above)
+        replay_alone(shared, scan, above, &mut met)
     } else {
-        replay_together(shared, scan, above)
+        replay_together(shared, scan, above, &mut met)
     };
-    match result {
-        Err(wal::RecoveryError::Stopped { .. }) => Err(RecoverError::Stopped),
-        other => Ok(other?),
+    match (result, met) {
+        (Err(wal::RecoveryError::Stopped { .. }), Some((marker, at))) => {
+            Ok(Replayed::UpTo(marker, at))
+        }
+        (Err(wal::RecoveryError::Stopped { .. }), None) => Err(RecoverError::Stopped),
+        (other, _) => Ok(Replayed::ToTheEnd(other?)),
+    }
+}
+
+/// A record that belongs to a restore and not to a key: what it does to the replay, and in `met` which it was.
+fn of_a_restore(
+    record: &Record<'_>,
+    met: &mut Option<(restore::Marker, Lsn)>,
+) -> Option<ControlFlow<()>> {
+    if record.key != restore::MARKER_KEY {
+        return None;
+    }
+    match restore::meet(record.value) {
+        restore::Met::Nothing => Some(ControlFlow::Continue(())),
+        restore::Met::Restore(marker) => {
+            *met = Some((marker, record.lsn));
+            Some(ControlFlow::Break(()))
+        }
+        restore::Met::Unknown => None,
     }
 }
 
@@ -502,9 +581,13 @@ fn replay_alone(
     shared: &Shared,
     scan: &wal::Scan,
     above: Lsn,
+    met: &mut Option<(restore::Marker, Lsn)>,
 ) -> Result<wal::Outcome, wal::RecoveryError> {
     let mut loader = Loader::new(shared);
     scan.replay(above, |record| {
+        if let Some(flow) = of_a_restore(&record, met) {
+            return flow;
+        }
         match record.op {
             Op::Delete => loader.remove(record.key, sequence(record.lsn)),
             Op::Put => loader.insert(LoadedEntry {
@@ -526,6 +609,7 @@ fn replay_together(
     shared: &Shared,
     scan: &wal::Scan,
     above: Lsn,
+    met: &mut Option<(restore::Marker, Lsn)>,
 ) -> Result<wal::Outcome, wal::RecoveryError> {
     let workers = shared.options.lanes;
     thread::scope(|scope| {
@@ -536,6 +620,9 @@ fn replay_together(
             lanes.push((sender, Batch::default()));
         }
         let result = scan.replay(above, |record| {
+            if let Some(flow) = of_a_restore(&record, met) {
+                return flow;
+            }
             let partition = shared.partitions.place(record.key).partition;
             let (sender, batch) = &mut lanes[shared.partitions.home_of(partition)];
             batch.push(&record);

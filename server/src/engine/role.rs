@@ -35,6 +35,7 @@ impl Drop for WriteGuard<'_> {
 }
 
 impl Role {
+    /// `lanes` are all that may write: those of loops, and two more for threads that are none.
     pub(crate) fn new(lanes: usize) -> Self {
         Self {
             state: AtomicU8::new(LEADS),

@@ -51,6 +51,17 @@ impl Sequencer {
         split(self.0.fetch_add(behind, Ordering::AcqRel)).epoch
     }
 
+    /// Makes `first` the number of the next change, if all so far are below it. Under every partition's lock.
+    pub(crate) fn leap(&self, first: Sequence) -> bool {
+        let target = first.get() - 1;
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+                let at = word & SEQUENCE_MASK;
+                (at < target).then(|| word + (target - at))
+            })
+            .is_ok()
+    }
+
     /// The number of the last change.
     pub(crate) fn last(&self) -> Sequence {
         split(self.0.load(Ordering::Acquire)).sequence

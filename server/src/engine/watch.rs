@@ -7,6 +7,7 @@
 //! one look at a flag.
 
 use super::Shared;
+use super::restore::{self, MARKER_KEY, Met};
 use inflightkv_core::{Cause, Logged, Sequence};
 use inflightkv_wal::{self as wal, Lsn, Record, Tail, TailError, TailStep};
 
@@ -65,6 +66,15 @@ pub enum WatchStep {
     Changes,
     /// There was none within the time.
     Idle,
+}
+
+/// What a watcher is shown.
+#[derive(Clone, Debug)]
+pub enum Shown<'a> {
+    /// One change.
+    Change(&'a Record<'a>),
+    /// What changed under these sequences is not told: a backup replaced everything.
+    Gap(Range<u64>),
 }
 
 /// A place among the changes that moves on. It blocks its thread: not for an event loop.
@@ -172,8 +182,21 @@ impl Watch {
     pub fn next(
         &mut self,
         wait: Duration,
-        mut show: impl FnMut(&Record<'_>),
+        mut show: impl FnMut(Shown<'_>),
     ) -> Result<WatchStep, WatchError> {
+        let mut show = |record: &Record<'_>| {
+            if record.key != MARKER_KEY {
+                return show(Shown::Change(record));
+            }
+            match restore::meet(record.value) {
+                Met::Nothing => {}
+                Met::Restore(_) => {
+                    let at = record.lsn.get();
+                    show(Shown::Gap(at..at + 1));
+                }
+                Met::Unknown => show(Shown::Change(record)),
+            }
+        };
         match &mut self.source {
             Source::Feed(place) => self.shared.feed.next(place, wait, show),
             Source::Log(tail) => {

@@ -98,6 +98,8 @@ pub enum PutTtl {
     Keep,
     /// So many milliseconds from now, at least 1.
     For(u64),
+    /// Until this instant, in milliseconds since the Unix epoch.
+    At(u64),
 }
 
 /// What a patch does to the time to live.
@@ -285,6 +287,7 @@ impl Lane {
                     PutTtl::Clear => (None, PutExpiry::Set),
                     PutTtl::Keep => (None, PutExpiry::Keep),
                     PutTtl::For(ms) => (Some(now.saturating_add(ms)), PutExpiry::Set),
+                    PutTtl::At(instant) => (Some(instant), PutExpiry::Set),
                 };
                 let draft = Draft {
                     key,
@@ -540,7 +543,9 @@ impl Lane {
 
 impl Shared {
     pub(super) fn check_durability(&self, durability: Durability) -> Result<(), WriteError> {
-        if durability == Durability::Sync && self.wal.get().is_none() {
+        let durable =
+            !self.log_ends() && !self.settling.load(Ordering::Relaxed) && self.log().is_some();
+        if durability == Durability::Sync && !durable {
             return Err(WriteError::NotDurable);
         }
         Ok(())
@@ -654,7 +659,7 @@ impl Shared {
             self.checkpointer
                 .freeze(table, ticket.epoch, Sequence::from_raw(sequence.get() - 1));
         }
-        if let Some(log) = self.wal.get() {
+        if let Some(log) = self.log_for(sequence) {
             let logged = table.partition.logged(&mutation);
             let head = RecordHead {
                 lsn: lsn(sequence),

@@ -114,6 +114,9 @@ pub(crate) fn snapshot(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, F
         None => SnapshotKind::Auto,
         Some(Mode::Full) => SnapshotKind::Full,
         Some(Mode::Incremental) => SnapshotKind::Incremental,
+        Some(Mode::Replace | Mode::Merge) => {
+            return Err(query::bad("mode", "must be full or incremental"));
+        }
     };
     refuse_while_recovering(state)?;
     let engine = state.lane.engine();
@@ -226,6 +229,45 @@ pub(crate) fn on_a_thread<T: Send + 'static>(
             Err(_) => failed(format!("the thread for {name} did not end well")),
         }
     })
+}
+
+/// `POST /v1/admin/verify`. On a thread of its own: everything there is is read.
+pub(crate) fn verify(state: &Rc<LoopState>, parts: &Parts) -> Result<Answer, Fault> {
+    query::parse(parts.uri.query(), &[], Unknown::Refuse)?;
+    refuse_while_recovering(state)?;
+    let engine = state.lane.engine();
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("verify".to_owned())
+        .spawn(move || {
+            // The client may have left meanwhile.
+            let _ = sender.send(engine.verify());
+        })
+        .map_err(|error| Fault::Internal {
+            reason: format!("no thread to verify with: {error}"),
+        })?;
+    Ok(Answer::later(async move {
+        match receiver.await {
+            Ok(report) => shown(
+                StatusCode::OK,
+                &json!({
+                    "sound": report.is_sound(),
+                    "memory": { "entries": report.entries, "valueBytes": report.value_bytes },
+                    "snapshots": { "count": report.snapshots, "bytes": report.snapshot_bytes },
+                    "log": { "segments": report.segments, "records": report.records },
+                    "damaged": report.damaged,
+                    "damage": report.damage,
+                    "durationMs": report.duration_ms,
+                }),
+            ),
+            Err(_) => fail(
+                Surface::V1,
+                &Fault::Internal {
+                    reason: "reading everything back did not end well".to_owned(),
+                },
+            ),
+        }
+    }))
 }
 
 pub(crate) fn refuse_while_recovering(state: &LoopState) -> Result<(), Fault> {

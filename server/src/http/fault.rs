@@ -4,7 +4,8 @@ use super::configuration::SettingError;
 use super::guests::TooFast;
 use super::ttl::TtlError;
 use crate::engine::{
-    CheckpointError, Current, FailedCondition, PatchError, Readiness, Refusal, RoleError,
+    CheckpointError, Current, FailedCondition, PatchError, Readiness, Refusal, RestoreError,
+    RoleError, SwitchError,
 };
 use crate::runtime::NotDurable;
 use inflightkv_validation::{JsonError, Violation};
@@ -123,6 +124,10 @@ pub(crate) enum Fault {
     TooManyStreams { max: usize },
     #[error("{0}")]
     Role(RoleError),
+    #[error("{}", sentence(.0))]
+    Restore(RestoreError),
+    #[error("{0}")]
+    Switch(SwitchError),
     #[error("{0}")]
     Setting(SettingError),
     #[error("{}", if *presented { "the token or certificate is unknown, or has expired" } else { "this takes a token: Authorization: Bearer TOKEN" })]
@@ -177,6 +182,7 @@ impl Fault {
                 | Self::HeaderTimeout { .. }
                 | Self::BodyTimeout { .. }
                 | Self::BodyBroken
+                | Self::Restore(_)
                 | Self::TooManyConnections
                 | Self::Crowded
                 | Self::UploadsExhausted
@@ -203,6 +209,7 @@ impl Fault {
             | Self::TooManyStreams { .. }
             | Self::TooManyWatches { .. }
             | Self::Contended
+            | Self::Restore(RestoreError::Running)
             | Self::Snapshot(CheckpointError::TooManyBackups { .. })
             | Self::Crowded
             | Self::TooFast(_)
@@ -223,6 +230,20 @@ fn operation(index: Option<usize>) -> String {
 fn setting(violation: &Violation) -> String {
     let setting = violation.rule.setting();
     setting.map_or_else(String::new, |setting| format!(" ({setting})"))
+}
+
+/// An error and what is below it, where that says more.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(below) = source {
+        let more = below.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = below.source();
+    }
+    words
 }
 
 fn describe_condition(failed: FailedCondition, current: Option<Current>) -> String {

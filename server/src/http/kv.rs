@@ -385,6 +385,8 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         | Fault::TooManyStreams { .. }
         | Fault::TooManyWatches { .. }
         | Fault::Role(_)
+        | Fault::Restore(_)
+        | Fault::Switch(_)
         | Fault::Damaged
         | Fault::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         Fault::PersistenceOff

@@ -7,13 +7,16 @@ use super::etag;
 use super::fault::Fault;
 use super::media::PATCH_TYPES;
 use super::problem::{Member, Problem};
-use crate::engine::{CheckpointError, PatchError, Readiness, Refusal, RoleError};
+use crate::engine::{
+    CheckpointError, PatchError, Readiness, Refusal, RestoreError, RoleError, SwitchError,
+};
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
     WWW_AUTHENTICATE,
 };
 use http::{Response, StatusCode};
 use inflightkv_validation::{JsonErrorKind, Rule, Violation};
+use std::io::ErrorKind;
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
@@ -167,6 +170,33 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
         Fault::Forbidden => (StatusCode::FORBIDDEN, "FORBIDDEN"),
         Fault::AuditBacklog => (StatusCode::SERVICE_UNAVAILABLE, "AUDIT_BACKLOG"),
         Fault::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "VALUE_DAMAGED"),
+        Fault::Restore(error) => match error {
+            RestoreError::Backup(_) | RestoreError::Entry { .. } | RestoreError::Stopped => {
+                (StatusCode::BAD_REQUEST, "INVALID_BACKUP")
+            }
+            RestoreError::Running => (StatusCode::CONFLICT, "RESTORE_RUNNING"),
+            RestoreError::Staging(error) if error.kind() == ErrorKind::StorageFull => {
+                (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE")
+            }
+            RestoreError::MemoryFull { .. } => {
+                (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE")
+            }
+            RestoreError::NotSwapped(_) => (StatusCode::SERVICE_UNAVAILABLE, "RESTORE_ABORTED"),
+            RestoreError::NotDurable { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, "DURABILITY_FAILED")
+            }
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "RESTORE_FAILED"),
+        },
+        Fault::Switch(error) => match error {
+            SwitchError::NoDirectory => (StatusCode::CONFLICT, "NO_DATA_DIR"),
+            SwitchError::Running | SwitchError::Restoring => {
+                (StatusCode::CONFLICT, "SWITCH_RUNNING")
+            }
+            SwitchError::Follows => (StatusCode::CONFLICT, "WRONG_ROLE"),
+            SwitchError::Foreign => (StatusCode::CONFLICT, "FOREIGN_DATA_DIR"),
+            SwitchError::TooOften { .. } => (StatusCode::CONFLICT, "TOO_MANY_SWITCHES"),
+            _ => (StatusCode::INTERNAL_SERVER_ERROR, "SWITCH_FAILED"),
+        },
         Fault::Internal { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "INTERNAL_ERROR"),
         Fault::TooManyConnections | Fault::Crowded => {
             (StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_CONNECTIONS")

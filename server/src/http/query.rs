@@ -29,17 +29,21 @@ pub(crate) struct Parameters {
     pub(crate) values: bool,
     pub(crate) mode: Option<Mode>,
     pub(crate) wait: bool,
+    /// On or off.
+    pub(crate) state: Option<bool>,
     pub(crate) details: bool,
     pub(crate) from: Option<u64>,
     pub(crate) force: bool,
     pub(crate) bytes: Option<u64>,
 }
 
-/// What kind of snapshot is asked for.
+/// What kind of snapshot or restore is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Full,
     Incremental,
+    Replace,
+    Merge,
 }
 
 /// Most keys on a page of `/v1/keys`.
@@ -123,7 +127,14 @@ impl Parameters {
                 self.mode = Some(match &*value {
                     "full" => Mode::Full,
                     "incremental" => Mode::Incremental,
-                    _ => return Err(bad(name, "must be full or incremental")),
+                    "replace" => Mode::Replace,
+                    "merge" => Mode::Merge,
+                    _ => {
+                        return Err(bad(
+                            name,
+                            "must be one that the endpoint knows: full, incremental, replace or merge",
+                        ));
+                    }
                 });
             }
             "wait" => self.wait = boolean(name, &value)?,
@@ -133,6 +144,13 @@ impl Parameters {
                 self.from = Some(
                     from.ok_or_else(|| bad(name, "must be a sequence, an integer of 0 or more"))?,
                 );
+            }
+            "state" => {
+                self.state = Some(match &*value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(bad(name, "must be on or off")),
+                });
             }
             "details" => self.details = boolean(name, &value)?,
             _ => debug_assert!(
@@ -144,7 +162,7 @@ impl Parameters {
     }
 }
 
-fn bad(name: &'static str, reason: &'static str) -> Fault {
+pub(crate) fn bad(name: &'static str, reason: &'static str) -> Fault {
     Fault::Parameter {
         name,
         reason: reason.into(),

@@ -28,6 +28,9 @@ pub(crate) enum Endpoint {
     Config,
     Backup,
     Evict,
+    Restore,
+    Verify,
+    Persistence,
     Live,
     Ready,
     Startup,
@@ -62,6 +65,9 @@ impl Endpoint {
         Self::Config,
         Self::Backup,
         Self::Evict,
+        Self::Restore,
+        Self::Verify,
+        Self::Persistence,
         Self::Live,
         Self::Ready,
         Self::Startup,
@@ -96,6 +102,9 @@ impl Endpoint {
             "/v1/admin/config" => Self::Config,
             "/v1/admin/backup" => Self::Backup,
             "/v1/admin/evict" => Self::Evict,
+            "/v1/admin/restore" => Self::Restore,
+            "/v1/admin/verify" => Self::Verify,
+            "/v1/admin/persistence" => Self::Persistence,
             "/health/live" => Self::Live,
             "/health/ready" => Self::Ready,
             "/health/startup" => Self::Startup,
@@ -132,6 +141,9 @@ impl Endpoint {
             Self::Config => "/v1/admin/config",
             Self::Backup => "/v1/admin/backup",
             Self::Evict => "/v1/admin/evict",
+            Self::Restore => "/v1/admin/restore",
+            Self::Verify => "/v1/admin/verify",
+            Self::Persistence => "/v1/admin/persistence",
             Self::Live => "/health/live",
             Self::Ready => "/health/ready",
             Self::Startup => "/health/startup",
@@ -143,7 +155,14 @@ impl Endpoint {
     pub(crate) fn allow(self) -> &'static str {
         match self {
             Self::KvKey | Self::V1Key => "GET, HEAD, PUT, PATCH, DELETE",
-            Self::V1Batch | Self::Snapshot | Self::Promote | Self::Demote | Self::Evict => "POST",
+            Self::V1Batch
+            | Self::Snapshot
+            | Self::Promote
+            | Self::Demote
+            | Self::Evict
+            | Self::Restore
+            | Self::Verify
+            | Self::Persistence => "POST",
             Self::Config => "GET, HEAD, PATCH",
             // Not HEAD: these are made while they are sent.
             Self::Backup | Self::Wal | Self::Watch => "GET",
@@ -221,7 +240,10 @@ impl Endpoint {
             | Self::Demote
             | Self::Config
             | Self::Backup
-            | Self::Evict => Surface::V1,
+            | Self::Evict
+            | Self::Restore
+            | Self::Verify
+            | Self::Persistence => Surface::V1,
             Self::Actuator
             | Self::Live
             | Self::Ready

@@ -10,7 +10,8 @@ use super::io::Link;
 use super::route::Endpoint;
 use super::traffic::{Place, Surface};
 use super::{
-    admin, backup, batch, configuration, follow, health, hot, keys, kv, metrics, ui, v1, watch,
+    admin, backup, batch, configuration, follow, health, hot, keys, kv, metrics, persistence,
+    restore, ui, v1, watch,
 };
 use crate::observe::trace::{TRACEPARENT, TraceContext};
 use crate::observe::{Record, Stages};
@@ -378,6 +379,9 @@ fn dispatch(
         Endpoint::Config => configuration::config(state, &parts, body),
         Endpoint::Backup => backup::get(state, &parts),
         Endpoint::Evict => admin::evict(state, &parts),
+        Endpoint::Restore => restore::post(state, &parts, body),
+        Endpoint::Verify => admin::verify(state, &parts),
+        Endpoint::Persistence => persistence::post(state, &parts),
         Endpoint::Actuator => Ok(health::actuator(state)),
         Endpoint::Live => Ok(health::live()),
         Endpoint::Ready => Ok(health::ready(state)),

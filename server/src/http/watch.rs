@@ -13,7 +13,7 @@ use super::json::{push_number, push_string};
 use super::keys::push_value;
 use super::query::{self, Unknown};
 use super::traffic::{Surface, Traffic};
-use crate::engine::{Record, Sequence, Watch, WatchError, WatchStep};
+use crate::engine::{Record, Sequence, Shown, Watch, WatchError, WatchStep};
 use crate::runtime::Shutdown;
 use crate::trust::{Access, Identity, Scope};
 use bytes::Bytes;
@@ -295,8 +295,16 @@ impl Telling {
 
     /// Adds the events of the next changes to the piece.
     fn step(&mut self, watch: &mut Watch, wait: Duration) -> Result<WatchStep, WatchError> {
-        let mut told = 0;
-        let step = watch.next(wait, |record| {
+        let (mut told, mut gaps) = (0, 0);
+        let step = watch.next(wait, |shown| {
+            let record = match shown {
+                Shown::Change(record) => record,
+                Shown::Gap(gap) => {
+                    push_gap(&mut self.piece, gap.start, gap.end);
+                    gaps += 1;
+                    return;
+                }
+            };
             let is_meant = record.key.starts_with(&self.prefix)
                 && self
                     .scope
@@ -307,10 +315,9 @@ impl Telling {
                 told += 1;
             }
         });
-        self.seat
-            .counters()
-            .changes
-            .fetch_add(told, Ordering::Relaxed);
+        let counters = self.seat.counters();
+        counters.changes.fetch_add(told, Ordering::Relaxed);
+        counters.gaps.fetch_add(gaps, Ordering::Relaxed);
         step
     }
 

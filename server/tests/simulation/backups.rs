@@ -10,6 +10,18 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::task::{Context, Poll, Waker};
 
+/// Backups that are kept to be restored.
+const SAVED_MAX: usize = 3;
+
+/// A backup that was read to its end.
+#[derive(Clone, Debug)]
+pub(crate) struct Saved {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) entries: BTreeMap<u8, Entry>,
+    /// What is in it was on stable storage.
+    pub(crate) durable: bool,
+}
+
 impl World {
     /// One step of the log's upkeep; true when there is more at once.
     pub(crate) fn keep_log(&mut self) -> Result<bool, Wrong> {
@@ -85,6 +97,18 @@ impl World {
             ));
         }
         self.tally.backups += 1;
+        let mut entries = BTreeMap::new();
+        for key in 0..KEYS {
+            entries.extend(found.get(&key_name(key)).map(|entry| (key, entry.clone())));
+        }
+        if self.backups.len() == SAVED_MAX {
+            self.backups.remove(0);
+        }
+        self.backups.push(Saved {
+            bytes: bytes.to_vec(),
+            entries,
+            durable: self.is_persistent(),
+        });
         let cut = report.header.cut;
         let at_cut = self.model.at(cut);
         let now = self.now();

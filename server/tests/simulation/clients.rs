@@ -1,20 +1,23 @@
 //! What clients do, and what every answer has to be.
 
 use super::history::{
-    Condition, ConditionKind, Durability, Edit, KEYS, Operation, Sync, Write, key_name,
+    Condition, ConditionKind, Durability, Edit, Operation, Sync, Write, key_name,
 };
 use super::model::{Effect, Entry, Expected};
 use super::tally::{Wrong, wrong};
 use super::world::World;
 use inflightkv_server::engine::{
-    self as engine, BatchKind, BatchOperation, BatchResult, Change, Outcome, Readiness, Refusal,
-    Reply, Scan, Sequence, WriteError,
+    self as engine, BatchKind, BatchOperation, BatchResult, Change, Lane, Outcome, Readiness,
+    Refusal, Reply, Scan, Sequence, WriteError,
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 impl World {
     pub(crate) fn claims(&self, durability: Durability) -> bool {
+        if self.off_at.is_some() {
+            return false;
+        }
         match durability {
             Durability::Sync => true,
             Durability::Async => false,
@@ -33,6 +36,10 @@ impl World {
         if let Some(sequence) = wait_for {
             self.tally.held += 1;
             self.run_mut().held.push(sequence);
+        }
+        if self.run().switching.is_some() {
+            // What comes of the log is not decided yet, and no answer says that a change is durable.
+            return Ok(());
         }
         if !self.claims(durability) {
             return match wait_for {
@@ -66,6 +73,9 @@ impl World {
             }
             (WriteError::Refused(Refusal::Backlog), Readiness::Ready) => {
                 &mut self.tally.refused_backlog
+            }
+            (WriteError::NotDurable, _) if !self.is_persistent() => {
+                &mut self.tally.refused_not_durable
             }
             _ => {
                 return Err(wrong(
@@ -310,6 +320,10 @@ impl World {
     }
 
     pub(crate) fn list(&self, lane: u8, slice: usize) -> Result<BTreeMap<String, Entry>, Wrong> {
+        Self::listed(self.lane(lane), slice)
+    }
+
+    pub(crate) fn listed(lane: &Lane, slice: usize) -> Result<BTreeMap<String, Entry>, Wrong> {
         let mut found = BTreeMap::new();
         let mut twice = None;
         let mut from = None;
@@ -320,7 +334,7 @@ impl World {
                 examine_max: slice,
                 values: true,
             };
-            let next = self.lane(lane).scan(&scan, &mut |row| {
+            let next = lane.scan(&scan, &mut |row| {
                 let entry = Entry {
                     value: row.value.to_vec().into(),
                     media_type: row.media_type.map(str::to_owned),
@@ -349,23 +363,7 @@ impl World {
         what: &str,
         found: &BTreeMap<String, Entry>,
     ) -> Result<(), Wrong> {
-        let now = self.now();
-        for key in 0..KEYS {
-            let name = key_name(key);
-            let (expected, found) = (self.model.visible(key, now), found.get(&name));
-            if expected != found {
-                return Err(wrong(format!("{name} in {what}"), expected, found));
-            }
-        }
-        let known = (0..KEYS).map(key_name).collect::<Vec<_>>();
-        match found.keys().find(|key| !known.contains(key)) {
-            Some(key) => Err(wrong(
-                format!("a key in {what}"),
-                "a key that was written",
-                key,
-            )),
-            None => Ok(()),
-        }
+        self.model.same(what, found, self.now())
     }
 }
 

@@ -51,6 +51,13 @@ pub(crate) enum Step {
     KeepLog(u8),
     /// A backup is begun, if none is on its way; it is read as it comes.
     Backup,
+    Restore(Restore),
+    /// Persistence is turned on or off, a step of that after each of the next ones.
+    Switch {
+        on: bool,
+    },
+    /// The store that follows takes so many frames of the log more.
+    Follow(u8),
     AskForSnapshot(SnapshotKind),
     /// Everything behind the clients goes on until a snapshot asked for now has ended.
     Snapshot(SnapshotKind),
@@ -69,6 +76,27 @@ pub(crate) enum Step {
     },
     /// The machine stops now.
     Stop(End),
+}
+
+/// One of the last backups, laid over what is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Restore {
+    pub(crate) backup: u8,
+    pub(crate) merge: bool,
+    /// Of a merge: keys that begin like this one.
+    pub(crate) prefix: Option<u8>,
+    pub(crate) how: RestoreHow,
+    /// It comes in pieces of so many bytes.
+    pub(crate) piece: u16,
+}
+
+/// In which state it comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum RestoreHow {
+    Whole,
+    CutOff(u16),
+    /// Bits of a byte are turned over.
+    Damaged(u16, u8),
 }
 
 /// One write of one client.

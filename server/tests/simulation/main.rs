@@ -8,7 +8,7 @@
 //!
 //! # Reading order
 //! `history` (what can happen), `strategy` (how often), `disk` and `faults` (the machine), `model` (what must come of it),
-//! `world`, `clients`, `restart` (one history, run), `cases` (many).
+//! `world`, `clients`, `restart`, `backups`, `restores`, `switching`, `following` (one history, run), `cases` (many).
 #![forbid(unsafe_code)]
 
 mod backups;
@@ -16,10 +16,13 @@ mod cases;
 mod clients;
 mod disk;
 mod faults;
+mod following;
 mod history;
 mod model;
 mod restart;
+mod restores;
 mod strategy;
+mod switching;
 mod tally;
 mod world;
 
@@ -48,10 +51,21 @@ fn no_crash_takes_what_was_said_to_be_durable_and_nothing_is_invented() {
             ("segments retired", tally.segments_retired),
             ("segments rewritten", tally.segments_rewritten),
             ("backups", tally.backups),
+            ("restores in place of everything", tally.replaced),
+            ("keys merged from a backup", tally.merged),
+            ("backups refused", tally.restores_refused),
+            ("switches off", tally.switched_off),
+            ("switches on", tally.switched_on),
+            ("records followed", tally.followed),
+            ("followers that began anew", tally.followers_lost),
             ("errors of the disk", tally.errors),
             ("writes refused by a closed log", tally.refused_read_only),
             ("writes refused for lack of room", tally.refused_disk_full),
             ("writes refused for a backlog", tally.refused_backlog),
+            (
+                "writes refused because nothing is durable",
+                tally.refused_not_durable,
+            ),
             ("answers held", tally.held),
             ("expired keys asked for", tally.expired_hidden),
         ];

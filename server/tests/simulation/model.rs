@@ -1,6 +1,7 @@
 //! What the store has to be: every change that was applied, by its number, and what the next one must come to.
 
-use super::history::{Condition, Edit};
+use super::history::{Condition, Edit, KEYS, key_name};
+use super::tally::{Wrong, wrong};
 use bytes::Bytes;
 use inflightkv_core::{PatchLimits, merge};
 use inflightkv_server::engine::{Current, FailedCondition, PatchKind, Sequence, VersionCondition};
@@ -30,9 +31,15 @@ impl Entry {
 #[derive(Clone, Debug)]
 struct Change {
     sequence: u64,
-    key: u8,
-    /// `None` for a removal.
-    entry: Option<Entry>,
+    what: What,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Set(u8, Entry),
+    Remove(u8),
+    /// Everything is this, from now on.
+    Replace(BTreeMap<u8, Entry>),
 }
 
 /// What has to come of a write.
@@ -147,28 +154,81 @@ impl Model {
         self.acknowledged = self.acknowledged.max(sequence);
     }
 
+    /// Everything up to this number, which need not be a change's, was said to be on stable storage.
+    pub(crate) fn acknowledge_to(&mut self, number: u64) {
+        let last = self
+            .changes
+            .iter()
+            .rev()
+            .find(|change| change.sequence <= number);
+        if let Some(sequence) = last.map(|change| change.sequence) {
+            self.acknowledge(sequence);
+        }
+    }
+
     pub(crate) fn apply(&mut self, key: u8, sequence: u64, effect: Effect) {
-        let entry = match effect {
+        let what = match effect {
             Effect::Nothing => return,
-            Effect::Set(entry) => Some(Entry { sequence, ..entry }),
-            Effect::Remove => None,
+            Effect::Set(entry) => What::Set(key, Entry { sequence, ..entry }),
+            Effect::Remove => What::Remove(key),
         };
-        self.given_out = self.given_out.max(sequence);
-        let change = Change {
-            sequence,
-            key,
-            entry,
-        };
+        self.push(Change { sequence, what });
+    }
+
+    /// A backup has taken the place of everything under `sequence`.
+    pub(crate) fn replace(&mut self, sequence: u64, state: BTreeMap<u8, Entry>) {
+        let what = What::Replace(state);
+        self.push(Change { sequence, what });
+    }
+
+    fn push(&mut self, change: Change) {
+        self.given_out = self.given_out.max(change.sequence);
         self.replay(&change);
         self.changes.push(change);
     }
 
     fn replay(&mut self, change: &Change) {
-        self.touched.insert(change.key, change.sequence);
-        match &change.entry {
-            Some(entry) => self.state.insert(change.key, entry.clone()),
-            None => self.state.remove(&change.key),
-        };
+        match &change.what {
+            What::Set(key, entry) => {
+                self.touched.insert(*key, change.sequence);
+                self.state.insert(*key, entry.clone());
+            }
+            What::Remove(key) => {
+                self.touched.insert(*key, change.sequence);
+                self.state.remove(key);
+            }
+            What::Replace(state) => {
+                // An answer about any key shows it, also that one is not there.
+                self.touched
+                    .extend((0..KEYS).map(|key| (key, change.sequence)));
+                self.state.clone_from(state);
+            }
+        }
+    }
+
+    /// Compares what is visible with what was found.
+    pub(crate) fn same(
+        &self,
+        what: &str,
+        found: &BTreeMap<String, Entry>,
+        now: u64,
+    ) -> Result<(), Wrong> {
+        for key in 0..KEYS {
+            let name = key_name(key);
+            let (expected, found) = (self.visible(key, now), found.get(&name));
+            if expected != found {
+                return Err(wrong(format!("{name} in {what}"), expected, found));
+            }
+        }
+        let known = (0..KEYS).map(key_name).collect::<Vec<_>>();
+        match found.keys().find(|key| !known.contains(key)) {
+            Some(key) => Err(wrong(
+                format!("a key in {what}"),
+                "a key that was written",
+                key,
+            )),
+            None => Ok(()),
+        }
     }
 
     /// A recovery found everything up to `last` and nothing after it.

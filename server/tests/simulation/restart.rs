@@ -23,7 +23,10 @@ impl World {
             How::Close if !dead => {
                 self.tally.closed += 1;
                 match run.driver.close() {
-                    Ok(()) => self.model.acknowledge(self.model.last()),
+                    Ok(()) if run.switching.is_none() && self.off_at.is_none() => {
+                        self.model.acknowledge(self.model.last());
+                    }
+                    Ok(()) => {}
                     Err(_) if self.disk.delivered().any() || self.disk.is_dead() => {}
                     Err(error) => {
                         return Err(wrong("closing a store on a sound disk", "closed", error));
@@ -42,7 +45,14 @@ impl World {
                 self.after_power_cut(survival)
             }
         };
-        drop((run.engine, run.lanes));
+        self.disconnect();
+        let settling = matches!(run.switching, Some((true, _))) || self.off_in_vain;
+        if let Some(off_at) = self.off_at.take_if(|_| !settling) {
+            // What was changed in memory only is gone, all of it.
+            self.reached = off_at;
+        }
+        (self.off_at, self.off_in_vain) = (None, false);
+        drop((run.engine, run.lanes, run.switching));
         self.handed = floor;
         self.clock.advance(end.away.into());
         self.start(&end.next, end.trouble.as_ref())
@@ -165,6 +175,7 @@ impl World {
             sync: setup.sync,
             held: Vec::new(),
             backup: None,
+            switching: None,
         });
         let last = report.last_sequence;
         if last < self.handed {

@@ -2,8 +2,8 @@
 
 use super::faults::{Area, Call, Fault, Survival};
 use super::history::{
-    ConditionKind, Document, Durability, Edit, End, History, How, KEYS, Operation, Patch, Setup,
-    SnapshotKind, Step, Sync, Text, Trouble, Ttl, Write,
+    ConditionKind, Document, Durability, Edit, End, History, How, KEYS, Operation, Patch, Restore,
+    RestoreHow, Setup, SnapshotKind, Step, Sync, Text, Trouble, Ttl, Write,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -196,6 +196,28 @@ fn end() -> impl Strategy<Value = End> {
         })
 }
 
+fn restore() -> impl Strategy<Value = Restore> {
+    let how = prop_oneof![
+        6 => Just(RestoreHow::Whole),
+        1 => any::<u16>().prop_map(RestoreHow::CutOff),
+        1 => (any::<u16>(), any::<u8>()).prop_map(|(at, mask)| RestoreHow::Damaged(at, mask)),
+    ];
+    (
+        any::<u8>(),
+        any::<bool>(),
+        prop_oneof![3 => Just(None), 1 => (0..KEYS).prop_map(Some)],
+        how,
+        select(&[u16::MAX, 700, 61][..]),
+    )
+        .prop_map(|(backup, merge, prefix, how, piece)| Restore {
+            backup,
+            merge,
+            prefix,
+            how,
+            piece,
+        })
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let lane = || 0..4_u8;
     let key = || 0..KEYS;
@@ -240,6 +262,9 @@ fn step() -> impl Strategy<Value = Step> {
         16 => (1..4_u8).prop_map(Step::Checkpoint),
         8 => (1..4_u8).prop_map(Step::KeepLog),
         3 => Just(Step::Backup),
+        3 => restore().prop_map(Step::Restore),
+        3 => any::<bool>().prop_map(|on| Step::Switch { on }),
+        6 => (1..9_u8).prop_map(Step::Follow),
         4 => snapshot_kind().prop_map(Step::AskForSnapshot),
         5 => snapshot_kind().prop_map(Step::Snapshot),
         2 => Just(Step::Settle),

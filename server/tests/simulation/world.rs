@@ -6,19 +6,21 @@
 //! answer that waits for stable storage waits for everything that it shows; an expired key is not seen; the store says
 //! that it is ready when it is and only then; what was asked for ends.
 
+use super::backups::Saved;
 use super::disk::Disk;
 use super::faults::Survival;
+use super::following::Followed;
 use super::history::{End, History, How, Setup, SnapshotKind, Step, Sync};
 use super::model::Model;
 use super::tally::{Tally, Wrong, wrong};
 use inflightkv_server::engine::{
-    self as engine, Durable, Engine, Lane, ManualClock, Readiness, Sequence, drive,
+    self as engine, CheckpointError, Durable, Engine, Lane, ManualClock, Readiness, Sequence, drive,
 };
 use std::sync::Arc;
 
 const START_MS: u64 = 1_700_000_000_000;
 /// Rounds after which work that has to end is taken for stuck. A snapshot here has a few dozen steps.
-const ROUNDS_MAX: u32 = 5_000;
+pub(crate) const ROUNDS_MAX: u32 = 5_000;
 
 /// The machine, what runs on it, and what it has to be.
 pub(crate) struct World {
@@ -32,6 +34,12 @@ pub(crate) struct World {
     pub(crate) handed: u64,
     /// Where the run before had come. A snapshot of a store that nobody wrote to is cut above the last change.
     pub(crate) reached: u64,
+    /// The last change that can be on disk, while persistence is off.
+    pub(crate) off_at: Option<u64>,
+    /// It was to be turned on since and could not be.
+    pub(crate) off_in_vain: bool,
+    pub(crate) backups: Vec<Saved>,
+    pub(crate) followed: Option<Followed>,
     pub(crate) tally: Tally,
 }
 
@@ -45,6 +53,8 @@ pub(crate) struct Run {
     pub(crate) held: Vec<Sequence>,
     /// A backup on its way, and what came of it so far.
     pub(crate) backup: Option<(engine::Backup, Vec<u8>)>,
+    /// Persistence on its way on, or off.
+    pub(crate) switching: Option<(bool, engine::Switching)>,
 }
 
 impl World {
@@ -57,6 +67,10 @@ impl World {
             armed: None,
             handed: 0,
             reached: 0,
+            off_at: None,
+            off_in_vain: false,
+            backups: Vec::new(),
+            followed: None,
             tally: Tally::default(),
         };
         world.start(&history.first, None)?;
@@ -148,6 +162,9 @@ impl World {
                 }
             }
             Step::Backup => self.begin_backup()?,
+            Step::Restore(restore) => self.restore(restore)?,
+            Step::Switch { on } => self.begin_switch(*on)?,
+            Step::Follow(frames) => self.follow(*frames)?,
             Step::AskForSnapshot(kind) => {
                 self.ask_for_snapshot(*kind)?;
             }
@@ -167,6 +184,7 @@ impl World {
         }
         self.look()?;
         self.read_backup()?;
+        self.go_on_switching()?;
         if self.disk.is_dead()
             && let Some(end) = self.armed.take()
         {
@@ -179,9 +197,15 @@ impl World {
     pub(crate) fn look(&mut self) -> Result<(), Wrong> {
         let run = self.run.as_mut().expect("a run follows every end");
         let lane = &run.lanes[0];
+        // Behind a log that takes no more nothing is waited for, and nothing is durable; nor is it in one that is begun.
+        let most = match (&run.switching, self.off_at) {
+            (Some((true, _)), _) => 0,
+            (_, off_at) => off_at.unwrap_or(u64::MAX),
+        };
         let durable = self
             .model
             .unacknowledged()
+            .filter(|sequence| *sequence <= most)
             .find(|sequence| lane.durable(Sequence::from_raw(*sequence)) == Durable::Yes);
         if let Some(durable) = durable {
             self.model.acknowledge(durable);
@@ -206,7 +230,7 @@ impl World {
     pub(crate) fn write_log(&mut self) -> bool {
         let more = self.run_mut().driver.write_log();
         let sound = self.disk.delivered().log_is_whole() && !self.disk.is_dead();
-        if sound && self.run().engine.readiness() == Readiness::Ready {
+        if sound && self.is_persistent() && self.run().engine.readiness() == Readiness::Ready {
             self.handed = self.model.last();
         }
         more
@@ -218,6 +242,7 @@ impl World {
         match (asked, engine.readiness()) {
             (Ok(id), Readiness::Ready | Readiness::DiskFull) => Ok(Some(id)),
             (Err(_), Readiness::ReadOnly { .. }) => Ok(None),
+            (Err(CheckpointError::PersistenceOff), _) if !self.is_persistent() => Ok(None),
             (asked, readiness) => Err(wrong(
                 "whether a snapshot is taken on",
                 format!("as the readiness says: {readiness:?}"),
@@ -241,7 +266,7 @@ impl World {
             match self.run().engine.snapshot_outcome(id) {
                 None => {}
                 Some(Ok(report)) => return self.snapshot_taken(&report),
-                Some(Err(_)) if self.disk.delivered().any() => {
+                Some(Err(_)) if self.disk.delivered().any() || !self.is_persistent() => {
                     self.tally.snapshots_failed += 1;
                     return Ok(());
                 }
@@ -267,7 +292,7 @@ impl World {
 
     pub(crate) fn snapshot_taken(&mut self, report: &engine::SnapshotReport) -> Result<(), Wrong> {
         self.look()?;
-        if report.cut.min(self.model.last()) > self.model.acknowledged {
+        if self.is_persistent() && report.cut.min(self.model.last()) > self.model.acknowledged {
             return Err(wrong(
                 "what is durable when a snapshot stands",
                 format!("everything up to its cut {}", report.cut),
@@ -311,7 +336,7 @@ impl World {
             }
         }
         self.look()?;
-        if self.disk.is_troubled() || self.disk.delivered().wal > 0 {
+        if self.disk.is_troubled() || self.disk.delivered().wal > 0 || !self.is_persistent() {
             return Ok(());
         }
         match self.run().engine.readiness() {
@@ -353,7 +378,12 @@ impl World {
             let run = self.run();
             more = (log, kept, run.driver.turn_homes(), run.driver.checkpoint());
             self.read_backup()?;
-            if self.disk.is_dead() || (more == (false, false, false, false) && round > 1) {
+            self.go_on_switching()?;
+            // On a full disk that waits for as long as anything may.
+            let switches = self.run().switching.is_some() && !self.disk.is_troubled();
+            if self.disk.is_dead()
+                || (more == (false, false, false, false) && round > 1 && !switches)
+            {
                 return Ok(());
             }
         }

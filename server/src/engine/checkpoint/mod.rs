@@ -21,6 +21,7 @@ mod schedule;
 mod stream;
 mod walk;
 
+use super::restore::Swap;
 use super::{Engine, Readiness, Shared};
 use inflightkv_core::Sequence;
 use inflightkv_snapshot::StoreId;
@@ -157,7 +158,7 @@ impl Engine {
     /// The store keeps nothing on disk or does not serve.
     pub fn request_snapshot(&self, kind: SnapshotKind) -> Result<u64, CheckpointError> {
         let shared = &*self.shared;
-        if shared.options.persistence.is_none() {
+        if shared.options.persistence.is_none() || shared.log().is_none() {
             return Err(CheckpointError::PersistenceOff);
         }
         match shared.readiness() {
@@ -271,13 +272,76 @@ impl Checkpointer {
         let mut control = self.control.lock();
         let mut streams = std::mem::take(&mut control.backups);
         streams.extend(control.streaming.take());
+        let swaps = std::mem::take(&mut control.swaps);
         drop(control);
+        for swap in swaps {
+            swap.refuse(CheckpointError::Aborted {
+                reason: "the store is stopping".to_owned(),
+            });
+        }
         for stream in streams {
             stream.end(Err(CheckpointError::Aborted {
                 reason: "the store is stopping".to_owned(),
             }));
         }
         self.poke();
+    }
+
+    /// The store's number, and an id that no snapshot will have.
+    pub(super) fn store_id(&self) -> StoreId {
+        self.control.lock().store_id
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        let mut control = self.control.lock();
+        let id = control.next_id;
+        control.next_id += 1;
+        id
+    }
+
+    /// Persistence was turned on: the next snapshot is a full one, and the log is counted from its beginning.
+    pub(super) fn begin_anew(&self, full_every: u32) {
+        let mut control = self.control.lock();
+        control.chain.clear();
+        control.last_cut = Sequence::ZERO;
+        control.log_bytes_at_cut = 0;
+        control.log_bytes_carried = 0;
+        control.changed_since_ms = None;
+        self.increments.store(full_every > 0, Ordering::Relaxed);
+    }
+
+    /// Persistence was turned off: nobody needs to know of removals.
+    pub(super) fn without_increments(&self) {
+        self.increments.store(false, Ordering::Relaxed);
+        self.control.lock().chain.clear();
+    }
+
+    pub(super) fn is_walking(&self) -> bool {
+        self.walking.load(Ordering::Acquire)
+    }
+
+    /// Has tables exchanged as soon as no walk is going on.
+    pub(super) fn request_swap(&self, swap: Arc<Swap>) {
+        let mut control = self.control.lock();
+        if self.stopping.load(Ordering::SeqCst) {
+            drop(control);
+            swap.refuse(CheckpointError::Aborted {
+                reason: "the store is stopping".to_owned(),
+            });
+            return;
+        }
+        control.swaps.push_back(swap);
+        drop(control);
+        self.poke();
+    }
+
+    /// A staged backup has become the store's content under `sequence`. The next snapshot is a full one, because entries
+    /// that are there now carry numbers from before the last, and it comes at once.
+    pub(super) fn restored(&self, file: String, sequence: Sequence) {
+        let mut control = self.control.lock();
+        control.staged.push((file, sequence));
+        control.chain.clear();
+        control.request_full();
     }
 
     fn poke(&self) {
@@ -303,6 +367,10 @@ impl Checkpointer {
             }
             let running = match (self.due(shared, durable, now), durable) {
                 (Ok(Job::Backup(stream)), _) => self.begin_backup(shared, stream, now),
+                (Ok(Job::Swap(swap)), _) => {
+                    shared.swap_in(&swap);
+                    return Turn::Again;
+                }
                 (Ok(Job::Snapshot(id, kind)), Some((persistence, log))) => {
                     self.begin(shared, persistence, log, id, kind, now)
                 }

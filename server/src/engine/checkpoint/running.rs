@@ -6,9 +6,12 @@ use super::walk::Walk;
 use super::{CheckpointError, Checkpointer, FULL, SnapshotKind, SnapshotReport};
 use crate::engine::adapters::{lsn, snapshot_codec};
 use crate::engine::damage::FoundBy;
+use crate::engine::restore::remove_staged;
 use crate::engine::{Persistence, Shared};
+use inflightkv_core::Sequence;
 use inflightkv_snapshot::{
-    BackupEncoder, BackupHeader, Kind, Parent, PartWriter, Plan, SnapshotWriter, WriteError,
+    BackupEncoder, BackupHeader, Kind, Manifest, Parent, PartWriter, Plan, SnapshotWriter,
+    WriteError,
 };
 use inflightkv_wal::{Refusal, Wal};
 use std::sync::Arc;
@@ -27,9 +30,23 @@ const SYNC_CHECK: Duration = Duration::from_millis(10);
 const THAW_WITHIN_MS: u64 = 10_000;
 /// What a walk may keep alive of overwritten values: this, and a twentieth of the data.
 const PRE_IMAGE_BYTES_MAX: u64 = 64 << 20;
+/// Changed entries for which an increment gets another file.
+const CHANGES_PER_PART: usize = 100_000;
 const CHECK_EVERY_MS: u64 = 250;
 /// And this at least, however small the limit of the memory is.
 const PRE_IMAGE_BYTES_MIN: u64 = 8 << 20;
+
+/// Files that an increment is worth: each costs a sync, and is loaded by itself.
+fn parts_for_changes(shared: &Shared) -> usize {
+    let changed: usize = (0..shared.partitions.count())
+        .map(|partition| {
+            shared.partitions.with(partition, |table| {
+                table.partition.changed().unwrap_or_default()
+            })
+        })
+        .sum();
+    1 + changed / CHANGES_PER_PART
+}
 
 /// A walk in progress, and what becomes of its blocks.
 pub(super) struct Running {
@@ -92,6 +109,7 @@ impl Checkpointer {
         let log_bytes = log.status().appended_bytes;
         let ticket = shared.sequencer.cut();
         let parts = persistence.snapshot_parts.min(shared.partitions.count());
+        let parts = parent.map_or(parts, |_| parts.min(parts_for_changes(shared)));
         let plan = Plan {
             store_id,
             id,
@@ -149,6 +167,25 @@ impl Checkpointer {
             FoundBy::Backup,
         );
         self.set_out(shared, walk, Target::Backup { stream, encoder }, None, now)
+    }
+
+    /// Removes staged backups that a full snapshot which stands holds.
+    fn forget_staged(&self, persistence: &Persistence, manifest: &Manifest) {
+        if manifest.kind() != Kind::Full {
+            return;
+        }
+        let mut control = self.control.lock();
+        let (done, needed) = std::mem::take(&mut control.staged)
+            .into_iter()
+            .partition(|(_, sequence)| sequence.get() <= manifest.cut);
+        control.staged = needed;
+        drop(control);
+        let done: Vec<(String, Sequence)> = done;
+        if !done.is_empty() {
+            remove_staged(&*persistence.disk.snapshots, |name| {
+                done.iter().any(|(file, _)| file == name)
+            });
+        }
     }
 
     fn set_out(
@@ -236,6 +273,7 @@ impl Checkpointer {
                                 });
                             }
                             let segments_retired = retire(persistence, log, &manifest);
+                            self.forget_staged(persistence, &manifest);
                             (manifest, segments_retired)
                         })
                     }
@@ -409,10 +447,16 @@ impl Running {
         now: u64,
     ) -> Option<Duration> {
         let cut = self.walk.cut;
+        let backup = matches!(self.to, Target::Backup { .. });
+        let in_vain = || shared.log_ends() && log.admit() == Err(Refusal::DiskFull);
+        if self.abort.is_none() && !backup && (!shared.is_for_log(cut) || in_vain()) {
+            // On disk is what was there when persistence was turned off, and nothing waits for a full disk.
+            let reason = "persistence is being turned off".to_owned();
+            self.give_up(CheckpointError::Aborted { reason }, now);
+        }
         if self.abort.is_some() || shared.is_durable(cut) {
             return None;
         }
-        let backup = matches!(self.to, Target::Backup { .. });
         match log.admit() {
             Err(Refusal::Closed { .. } | Refusal::DiskFull) if backup => return None,
             Err(Refusal::Closed { reason }) => {

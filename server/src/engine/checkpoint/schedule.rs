@@ -2,6 +2,7 @@
 
 use super::stream::Stream;
 use super::{CheckpointError, Checkpointer, SnapshotKind, SnapshotReport};
+use crate::engine::restore::Swap;
 use crate::engine::{Persistence, Shared};
 use inflightkv_core::Sequence;
 use inflightkv_snapshot::{Parent, StoreId};
@@ -29,6 +30,10 @@ pub(super) struct Control {
     /// Backups that wait for their turn, and the one that is being made.
     pub(super) backups: VecDeque<Arc<Stream>>,
     pub(super) streaming: Option<Arc<Stream>>,
+    /// Tables that wait to be exchanged for the store's, between two walks.
+    pub(super) swaps: VecDeque<Arc<Swap>>,
+    /// Staged backups that a snapshot up to their number makes superfluous.
+    pub(super) staged: Vec<(String, Sequence)>,
     /// The last walk was a backup's: a snapshot that was asked for goes first now.
     backup_last: bool,
     /// The snapshots of this run that the next incremental one builds on: a full one first.
@@ -49,6 +54,7 @@ pub(super) struct Control {
 pub(super) enum Job {
     Snapshot(u64, SnapshotKind),
     Backup(Arc<Stream>),
+    Swap(Arc<Swap>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +96,9 @@ impl Checkpointer {
         now: u64,
     ) -> Result<Job, Option<Duration>> {
         let mut control = self.control.lock();
+        if let Some(swap) = control.swaps.pop_front() {
+            return Ok(Job::Swap(swap));
+        }
         control.backups.retain(|stream| !stream.is_left());
         let snapshot_waits = control.requested.is_some() && durable.is_some();
         if !(snapshot_waits && control.backup_last)
@@ -195,6 +204,18 @@ impl Control {
         let nanos = now.duration_since(at).as_nanos() * u128::from(left) / u128::from(grown);
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
             .clamp(DUE_CHECK_MIN, DUE_CHECK)
+    }
+
+    /// Asks for a full snapshot, in place of what else was asked for.
+    pub(super) fn request_full(&mut self) {
+        let id = match self.requested {
+            Some((id, _)) => id,
+            None => {
+                self.next_id += 1;
+                self.next_id - 1
+            }
+        };
+        self.requested = Some((id, SnapshotKind::Full));
     }
 
     /// What a snapshot of `kind` builds on; `None` for a full one.

@@ -33,6 +33,8 @@ pub(crate) enum Command {
     Compare(Compare),
     /// Replay recorded traces against every eviction policy, and other caches beside
     Traces(crate::traces::Traces),
+    /// Load documents into a server with compression and one without: what is saved, and what it costs
+    Compression(crate::documents::Compression),
 }
 
 #[derive(Debug, Args)]
@@ -358,7 +360,7 @@ pub(crate) enum Persistence {
 }
 
 /// Where the servers come from; the same for every comparison.
-#[derive(Debug, Args)]
+#[derive(Default, Debug, Args)]
 pub(crate) struct Subjects {
     /// The inflightkv program [default: the one beside this program]
     #[arg(long)]
@@ -411,7 +413,7 @@ pub(crate) struct Memory {
     #[command(flatten)]
     pub(crate) subjects: Subjects,
     /// Who is compared
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["inflightkv", "redis"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["inflightkv", "redis", "memcached"])]
     pub(crate) servers: Vec<ServerName>,
     /// Number of keys, of 16 bytes each
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
@@ -424,7 +426,7 @@ pub(crate) struct Memory {
     pub(crate) seed: u64,
 }
 
-fn bytes_in<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
+pub(crate) fn bytes_in<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {
     let found = text.parse::<usize>().map_err(|error| error.to_string())?;
     if (MIN..=MAX).contains(&found) {
         Ok(found)
@@ -469,7 +471,7 @@ fn exponent(text: &str) -> Result<f64, String> {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.01..=10_000_000.0).contains(&rate) => Ok(rate),
         _ => Err("expected requests per second, 0.01 to 10000000".to_owned()),
@@ -477,7 +479,7 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// Whole seconds, or a number with a unit: `500ms`, `3s`, `2m`, `1h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let wrong = || format!("{text:?} is no duration such as 500ms, 3s or 2m");

@@ -134,8 +134,42 @@ impl Client {
         }
     }
 
+    /// Sends commands to memcached, each of which it has to answer with `STORED`.
+    pub(crate) fn memcached(&mut self, commands: &[u8], replies: usize) -> Result<(), Error> {
+        const STORED: &[u8] = b"STORED\r\n";
+        self.send(commands)?;
+        for _ in 0..replies {
+            while self.input.len() < STORED.len() {
+                self.receive()?;
+            }
+            if !self.input.starts_with(STORED) {
+                let found = String::from_utf8_lossy(&self.input[..self.input.len().min(100)]);
+                return Err(self.wrong("a command", &found, "STORED"));
+            }
+            self.input.drain(..STORED.len());
+        }
+        Ok(())
+    }
+
     /// Sends prepared Redis commands and takes so many replies, all of which must be successes.
     pub(crate) fn redis(&mut self, commands: &[u8], replies: usize) -> Result<(), Error> {
+        let mut missing = false;
+        self.redis_each(commands, replies, |reply| {
+            missing |= reply.starts_with(b"$-1");
+        })?;
+        if missing {
+            return Err(self.wrong("a command", "nothing", "success"));
+        }
+        Ok(())
+    }
+
+    /// The same, and `each` is shown every reply as it came. Nothing is a success too here.
+    pub(crate) fn redis_each(
+        &mut self,
+        commands: &[u8],
+        replies: usize,
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<(), Error> {
         self.send(commands)?;
         for _ in 0..replies {
             loop {
@@ -143,16 +177,12 @@ impl Client {
                     Parsed::Incomplete => self.receive()?,
                     Parsed::Malformed(what) => return Err(self.wrong("a command", what, "RESP")),
                     Parsed::Whole { used, answer } => {
-                        self.input.drain(..used);
-                        match answer {
-                            Answer::Success { .. } => break,
-                            Answer::Missing { .. } => {
-                                return Err(self.wrong("a command", "nothing", "success"));
-                            }
-                            Answer::Failure { kind, .. } => {
-                                return Err(self.wrong("a command", &kind, "success"));
-                            }
+                        if let Answer::Failure { kind, .. } = answer {
+                            return Err(self.wrong("a command", &kind, "success"));
                         }
+                        each(&self.input[..used]);
+                        self.input.drain(..used);
+                        break;
                     }
                 }
             }

@@ -1,4 +1,4 @@
-//! Writes every key once, fast: batches over HTTP, pipelines to Redis. Nothing is measured but the time it takes.
+//! Writes every key once, fast: batches over HTTP, pipelines to Redis and memcached. Nothing is measured but the time it takes.
 
 use std::time::{Duration, Instant};
 
@@ -53,9 +53,11 @@ pub(crate) fn run(
             continue;
         }
         interrupt::check()?;
+        let replies = usize::try_from(count).expect("a batch is small");
         if server.name == ServerName::Redis {
-            let replies = usize::try_from(count).expect("a batch is small");
             client.redis(&request, replies)?;
+        } else if server.name == ServerName::Memcached {
+            client.memcached(&request, replies)?;
         } else {
             let answer =
                 client.http_success("POST", "/v1/batch", "application/x-ndjson", &request)?;
@@ -80,6 +82,14 @@ fn append_put(
     let key = key(number);
     if name == ServerName::Redis {
         resp::append_set_head(&key, values.bytes(number), out);
+        values.append(number, random, out);
+        out.extend_from_slice(b"\r\n");
+        return;
+    }
+    if name == ServerName::Memcached {
+        out.extend_from_slice(b"set ");
+        out.extend_from_slice(&key);
+        out.extend_from_slice(format!(" 0 0 {}\r\n", values.bytes(number)).as_bytes());
         values.append(number, random, out);
         out.extend_from_slice(b"\r\n");
         return;

@@ -19,6 +19,7 @@ mod cli;
 mod client;
 mod compare;
 mod counter;
+mod documents;
 mod environment;
 mod error;
 mod fill;
@@ -50,6 +51,9 @@ fn main() -> ExitCode {
         Command::Bare(options) => bare::run(&options),
         Command::Queues(options) => queues::run(&options),
         Command::Traces(options) => traces::run(&options),
+        Command::Compression(options) => {
+            interrupt::install().and_then(|()| documents::run(&options))
+        }
         Command::Load(options) => interrupt::install().and_then(|()| load::command::run(&options)),
         Command::Counter(options) => interrupt::install().and_then(|()| counter::command(&options)),
         Command::Suite(options) => interrupt::install().and_then(|()| suite::run(&options)),

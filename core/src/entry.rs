@@ -1,4 +1,5 @@
-//! One entry: a header, the key and the value in one packed allocation.
+//! One entry by itself: a header, the key and the value in one allocation, as a write brings it and as large ones stay. A small
+//! one is packed tighter in its partition, see [`EntryView`](crate::EntryView).
 //!
 //! ```text
 //! off size field
@@ -43,10 +44,10 @@ const _: () = assert!(HEAD == 20);
 
 const CODING_LEN: usize = 1 + size_of::<u32>();
 
-const HAS_EXPIRY: u8 = 1;
-const HAS_MEDIA_TYPE: u8 = 2;
-const IS_CODED: u8 = 8;
-const IS_INCOMPRESSIBLE: u8 = 16;
+pub(crate) const HAS_EXPIRY: u8 = 1;
+pub(crate) const HAS_MEDIA_TYPE: u8 = 2;
+pub(crate) const IS_CODED: u8 = 8;
+pub(crate) const IS_INCOMPRESSIBLE: u8 = 16;
 const HEAT_SHIFT: u32 = 5;
 /// The largest [`Entry::heat`].
 pub const HEAT_MAX: u8 = 3;
@@ -63,6 +64,22 @@ pub struct Coding {
     pub dictionary: u8,
     /// The value's length before it was coded, in bytes.
     pub raw_len: u32,
+}
+
+impl Coding {
+    pub(crate) fn to_bytes(self) -> [u8; CODING_LEN] {
+        let mut bytes = [self.codec | self.dictionary << 4, 0, 0, 0, 0];
+        bytes[1..].copy_from_slice(&self.raw_len.to_le_bytes());
+        bytes
+    }
+
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        Self {
+            codec: bytes[0] & 0x0f,
+            dictionary: bytes[0] >> 4,
+            raw_len: u32::from_le_bytes(bytes[1..CODING_LEN].try_into().expect("four bytes")),
+        }
+    }
 }
 
 /// The largest number of a codec or of a dictionary.
@@ -84,8 +101,8 @@ pub enum Sameness {
     /// Length and checksum are the same and one of them is coded: whoever can decode it has to compare.
     Unknown,
 }
-const PINNED: u8 = 4;
-const KEEPS_PIN: u8 = 128;
+pub(crate) const PINNED: u8 = 4;
+pub(crate) const KEEPS_PIN: u8 = 128;
 
 /// What is known of an entry before its partition is locked.
 #[derive(Clone, Debug)]
@@ -163,7 +180,7 @@ struct Split {
     value: Bytes,
 }
 
-// A slot of the table is an entry: its size is paid for every key.
+// It travels through every write.
 const _: () = assert!(size_of::<Entry>() == 16);
 
 impl Entry {
@@ -220,13 +237,9 @@ impl Entry {
         Ok(Self::laid_out(bytes, inline, value))
     }
 
-    /// What stands in a slot without an entry. Holds no memory; only [`Entry::is_vacant`] may be asked of it.
+    /// What stands in the place of an entry that was taken out. Holds no memory; nothing may be asked of it.
     pub(crate) fn vacant() -> Self {
         Self(Repr::Packed(Box::default()))
-    }
-
-    pub(crate) fn is_vacant(&self) -> bool {
-        matches!(&self.0, Repr::Packed(bytes) if bytes.is_empty())
     }
 
     fn head(&self) -> &[u8] {
@@ -241,6 +254,14 @@ impl Entry {
             Repr::Packed(bytes) => bytes,
             Repr::Split(split) => &mut split.head,
         }
+    }
+
+    pub(crate) fn flags(&self) -> u8 {
+        self.head()[FLAGS]
+    }
+
+    pub(crate) fn flags_mut(&mut self) -> &mut u8 {
+        &mut self.head_mut()[FLAGS]
     }
 
     fn flag(&self, flag: u8) -> bool {
@@ -289,9 +310,9 @@ impl Entry {
     }
 
     /// Decides what a draft left open.
-    pub(crate) fn settle_pin(&mut self, before: Option<&Self>) {
+    pub(crate) fn settle_pin(&mut self, before: bool) {
         if self.flag(KEEPS_PIN) {
-            self.set_pinned(before.is_some_and(Self::is_pinned));
+            self.set_pinned(before);
         }
     }
 
@@ -375,24 +396,6 @@ impl Entry {
         }
     }
 
-    /// Whether `other` has the same value in the same media type.
-    pub fn same_value(&self, other: &Self) -> Sameness {
-        if self.crc() != other.crc()
-            || self.raw_len() != other.raw_len()
-            || self.media_type() != other.media_type()
-        {
-            return Sameness::Different;
-        }
-        if self.coding().is_some() || other.coding().is_some() {
-            return Sameness::Unknown;
-        }
-        if self.stored() == other.stored() {
-            Sameness::Same
-        } else {
-            Sameness::Different
-        }
-    }
-
     /// Everything up to the value, to lay the same entry out anew with [`Entry::recoded`].
     pub fn head_bytes(&self) -> &[u8] {
         &self.head()[..self.key_at() + self.key_len()]
@@ -425,8 +428,7 @@ impl Entry {
                 "an entry has room for codec and dictionary numbers up to {CODING_NUMBER_MAX}, not for {coding:?}"
             );
             bytes[FLAGS] |= IS_CODED;
-            bytes.push(coding.codec | coding.dictionary << 4);
-            bytes.extend_from_slice(&coding.raw_len.to_le_bytes());
+            bytes.extend_from_slice(&coding.to_bytes());
         }
         bytes.extend_from_slice(rest);
         Self::laid_out(bytes, inline, stored)
@@ -450,12 +452,7 @@ impl Entry {
             return None;
         }
         let at = self.coding_at();
-        let numbers = self.head()[at];
-        Some(Coding {
-            codec: numbers & 0x0f,
-            dictionary: numbers >> 4,
-            raw_len: self.little_endian::<4>(at + 1) as u32,
-        })
+        Some(Coding::from_bytes(&self.head()[at..at + CODING_LEN]))
     }
 
     /// Where the value lies, when that is [elsewhere](CODEC_ELSEWHERE).
@@ -472,31 +469,9 @@ impl Entry {
             .map_or(self.stored().len(), |coding| coding.raw_len as usize)
     }
 
-    /// Whether coding the value any other way than it is was found not to pay.
-    pub fn is_incompressible(&self) -> bool {
-        self.flag(IS_INCOMPRESSIBLE)
-    }
-
-    pub(crate) fn set_incompressible(&mut self, incompressible: bool) {
-        let flags = &mut self.head_mut()[FLAGS];
-        *flags &= !IS_INCOMPRESSIBLE;
-        *flags |= if incompressible { IS_INCOMPRESSIBLE } else { 0 };
-    }
-
-    /// How much the entry was read lately, 0 to [`HEAT_MAX`]: each [warming](crate::Partition::warm) adds one, each
-    /// [survey](crate::Partition::survey) takes one away.
-    pub fn heat(&self) -> u8 {
-        (self.head()[FLAGS] & HEAT) >> HEAT_SHIFT
-    }
-
-    pub(crate) fn set_heat(&mut self, heat: u8) {
-        let flags = &mut self.head_mut()[FLAGS];
-        *flags = *flags & !HEAT | heat.min(HEAT_MAX) << HEAT_SHIFT;
-    }
-
-    /// Takes over from `other`, the same entry in another layout, what is not about the layout.
-    pub(crate) fn take_marks(&mut self, other: &Self) {
-        let marks = other.head()[FLAGS] & !LAYOUT;
+    /// Takes over from the flags of the same entry in another layout what is not about the layout.
+    pub(crate) fn take_marks(&mut self, other: u8) {
+        let marks = other & !LAYOUT;
         let flags = &mut self.head_mut()[FLAGS];
         *flags = *flags & LAYOUT | marks;
     }
@@ -524,13 +499,41 @@ impl Entry {
     }
 }
 
-fn text(bytes: &[u8]) -> &str {
+/// The first fields of a head, as [`Entry::recoded`] takes it.
+pub(crate) fn head_fields(
+    out: &mut Vec<u8>,
+    flags: u8,
+    sequence: Sequence,
+    version: Version,
+    key_len: u16,
+    crc: u32,
+) {
+    out.push(flags);
+    out.extend_from_slice(&sequence.get().to_le_bytes()[..VERSION - SEQUENCE]);
+    out.extend_from_slice(&version.to_le_bytes()[..KEY_LEN - VERSION]);
+    out.extend_from_slice(&key_len.to_le_bytes());
+    out.extend_from_slice(&crc.to_le_bytes());
+}
+
+/// What flags say of the heat.
+pub(crate) const fn heat(flags: u8) -> u8 {
+    (flags & HEAT) >> HEAT_SHIFT
+}
+
+/// Flags with another heat.
+pub(crate) const fn with_heat(flags: u8, heat: u8) -> u8 {
+    let heat = if heat > HEAT_MAX { HEAT_MAX } else { heat };
+    flags & !HEAT | heat << HEAT_SHIFT
+}
+
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("keys and media types are laid out from text")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::EntryView;
 
     fn drafted(
         key: &str,
@@ -583,7 +586,6 @@ mod tests {
                         assert_eq!(entry.version(), VERSION_MAX);
                         assert_eq!(entry.crc(), crc32fast::hash(&value));
                         assert_eq!(entry.shared().is_some(), value.len() > INLINE_MAX);
-                        assert!(!entry.is_vacant());
                     }
                 }
             }
@@ -647,8 +649,7 @@ mod tests {
                     let mut entry = drafted("key", &value, media_type, expires_at, false);
                     entry.set_sequence(Sequence::MAX);
                     entry.set_version(7);
-                    entry.set_heat(2);
-                    entry.set_incompressible(true);
+                    *entry.flags_mut() = with_heat(entry.flags(), 2) | IS_INCOMPRESSIBLE;
                     for stored in [Bytes::from_static(b"x"), Bytes::from(vec![1; 9000])] {
                         let coding = Coding {
                             codec: 15,
@@ -679,13 +680,13 @@ mod tests {
                             assert_eq!(entry.sequence(), Sequence::MAX);
                             assert_eq!(entry.version(), 7);
                             assert_eq!(entry.crc(), crc32fast::hash(&value));
-                            assert_eq!(entry.heat(), 2);
-                            assert!(entry.is_incompressible());
+                            assert_eq!(heat(entry.flags()), 2);
+                            assert!(EntryView::from(entry).is_incompressible());
                         }
                         assert_eq!(back.coding(), None);
                         assert_eq!(back.stored(), value);
                         assert_eq!(back.footprint(), entry.footprint());
-                        assert_eq!(back.same_value(&entry), Sameness::Same);
+                        assert_eq!(EntryView::from(&back).same_value(&entry), Sameness::Same);
                     }
                 }
             }
@@ -702,10 +703,19 @@ mod tests {
             raw_len: 7,
         };
         let coded = Entry::recoded(entry.head_bytes(), Some(coding), DraftValue::Copied(b"zz"));
-        assert_eq!(coded.same_value(&entry), Sameness::Unknown);
+        assert_eq!(
+            EntryView::from(&coded).same_value(&entry),
+            Sameness::Unknown
+        );
         let other = drafted("k", &Bytes::from_static(b"[1,2,4]"), None, None, false);
-        assert_eq!(coded.same_value(&other), Sameness::Different);
+        assert_eq!(
+            EntryView::from(&coded).same_value(&other),
+            Sameness::Different
+        );
         let text = drafted("k", &value, Some("text/plain"), None, false);
-        assert_eq!(coded.same_value(&text), Sameness::Different);
+        assert_eq!(
+            EntryView::from(&coded).same_value(&text),
+            Sameness::Different
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! A copy-on-write view of one moment, for snapshots.
 //!
 //! A frozen partition keeps a cursor over its slots. What the cursor has not passed yet and a write replaces or removes
-//! is not released but kept, by its old allocation, until it was walked; what was written after the cut is recognised by
+//! is kept until it was walked, a small entry by a copy and a large value by reference; what was written after the cut is recognised by
 //! its sequence. So nothing is copied to freeze, and the extra memory is what was overwritten in the meantime. The idea
 //! is that of pre-image snapshots (Dragonfly, `docs/shard-serialization.md`), made simple by values that are replaced
 //! and never edited.
@@ -10,6 +10,7 @@ use crate::dirty::Slots;
 use crate::entry::Entry;
 use crate::memtable::Memtable;
 use crate::numbers::{Sequence, Slot};
+use crate::view::EntryView;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
@@ -33,7 +34,7 @@ impl Tombstone {
 #[derive(Clone, Copy, Debug)]
 pub enum FrozenItem<'a> {
     /// An entry as it was at the cut.
-    Entry(&'a Entry),
+    Entry(EntryView<'a>),
     /// A key removed since the base of an incremental snapshot.
     Tombstone {
         /// The key.
@@ -90,18 +91,19 @@ impl Frozen {
         }
     }
 
-    fn covers(&self, entry: &Entry) -> bool {
+    fn covers(&self, entry: EntryView<'_>) -> bool {
         entry.sequence() <= self.cut && entry.sequence() > self.since
     }
 
-    /// Keeps `old`, which is leaving `slot`, if the walk has yet to meet it; gives it back otherwise.
-    pub(crate) fn keep(&mut self, slot: Slot, old: Entry) -> Option<Entry> {
-        if slot.get() < self.next || slot.get() >= self.end || !self.covers(&old) {
-            return Some(old);
+    /// Keeps `old`, which is leaving `slot`, if the walk has yet to meet it, and says whether.
+    pub(crate) fn keep(&mut self, slot: Slot, old: EntryView<'_>) -> bool {
+        if slot.get() < self.next || slot.get() >= self.end || !self.covers(old) {
+            return false;
         }
+        let old = old.to_entry();
         self.pre_image_bytes += old.footprint();
         self.pre_images.push(old);
-        None
+        true
     }
 
     /// The entries kept alive.
@@ -143,7 +145,7 @@ impl Frozen {
         for _ in 0..budget {
             let flow = if let Some(entry) = self.pre_images.pop() {
                 self.pre_image_bytes -= entry.footprint();
-                let flow = visit(FrozenItem::Entry(&entry));
+                let flow = visit(FrozenItem::Entry(EntryView::from(&entry)));
                 spent.push(entry);
                 flow
             } else if self.tombstones_next < self.tombstones_end {
@@ -160,7 +162,7 @@ impl Frozen {
                 self.next = next;
                 let slot = Slot::new(self.next);
                 self.next += 1;
-                match table.entry(slot).filter(|entry| self.covers(entry)) {
+                match table.entry(slot).filter(|entry| self.covers(*entry)) {
                     Some(entry) => visit(FrozenItem::Entry(entry)),
                     None => continue,
                 }

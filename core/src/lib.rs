@@ -21,7 +21,7 @@
 //! calls [`Partition::expire`]. Tombstones are kept until [`Partition::forget_tombstones`].
 //!
 //! # Reading order
-//! `entry`, `memtable`, `command`, `partition`; then `merge`, `frozen`.
+//! `entry`, `view`, `memtable` (over `heap` and `index`), `command`, `partition`; then `merge`, `frozen`.
 #![forbid(unsafe_code)]
 
 mod command;
@@ -29,6 +29,8 @@ mod cursor;
 mod dirty;
 mod entry;
 mod frozen;
+mod heap;
+mod index;
 mod memtable;
 pub mod merge;
 mod mutation;
@@ -36,6 +38,7 @@ mod numbers;
 mod outcome;
 mod partition;
 pub mod routing;
+mod view;
 
 pub use command::{
     Command, Compared, Conditions, EtagCondition, Operation, Patch, PatchExpiry, Prepared,
@@ -52,7 +55,8 @@ pub use merge::{PatchError, PatchKind, PatchLimits};
 pub use mutation::{Applied, Cause, LoadedEntry, Logged, Mutation, Reclaimed};
 pub use numbers::{Sequence, Slot, VERSION_MAX, Version};
 pub use outcome::{Current, Decision, FailedCondition, Outcome};
-pub use partition::{Left, Partition, PartitionStats, Tombstones};
+pub use partition::{Left, Partition, PartitionStats, Recoded, Tombstones};
+pub use view::EntryView;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,8 +1,13 @@
 //! Key to entry: slots that a key keeps for its life, an index over them, and every byte counted.
+//!
+//! Beside its entry a key costs a slot and a cell of the index, of four bytes each. Small entries lie packed in the
+//! [heap](crate::heap), others whole in allocations of their own.
 
-use crate::entry::{CODING_NUMBER_MAX, Entry};
-use crate::numbers::Slot;
-use hashbrown::HashTable;
+use crate::entry::{CODING_NUMBER_MAX, Coding, Entry};
+use crate::heap::{Address, Heap};
+use crate::index::Index;
+use crate::numbers::{Sequence, Slot};
+use crate::view::{EntryView, Packing};
 use std::hash::BuildHasher;
 
 /// The hash by which [`Partition`](crate::Partition) finds `key`. The caller computes it before it locks anything.
@@ -10,18 +15,62 @@ pub fn hash_key<S: BuildHasher>(hasher: &S, key: &str) -> u64 {
     hasher.hash_one(key.as_bytes())
 }
 
-/// Both tables grow by copying themselves. A partition is a small share of the store, so this is short: at a million
-/// keys in 128 partitions the index copied is 80 KiB.
+/// What stands in a slot: an address in the heap, or a place among the whole entries.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Handle(u32);
+
+impl Handle {
+    const VACANT: Self = Self(u32::MAX);
+    const WHOLE: u32 = 1 << 31;
+
+    const fn whole(number: u32) -> Self {
+        Self(number | Self::WHOLE)
+    }
+}
+
+enum Place {
+    Nowhere,
+    Packed(Address),
+    Whole(usize),
+}
+
+impl From<Handle> for Place {
+    #[inline]
+    fn from(handle: Handle) -> Self {
+        if handle == Handle::VACANT {
+            Self::Nowhere
+        } else if handle.0 & Handle::WHOLE == 0 {
+            Self::Packed(handle.0)
+        } else {
+            Self::Whole((handle.0 & !Handle::WHOLE) as usize)
+        }
+    }
+}
+
+/// What a change leaves to be released outside the lock: the allocation of the entry that was there, and of the one that
+/// was packed.
+pub(crate) type Spent = [Option<Entry>; 2];
+
+/// Index and slots grow by copying themselves. A partition is a small share of the store, so this is short: at a million
+/// keys in 128 partitions 40 KiB each.
 pub(crate) struct Memtable<S> {
-    index: HashTable<u32>,
-    slots: Vec<Entry>,
+    index: Index,
+    slots: Vec<Handle>,
     free: Vec<u32>,
+    heap: Heap,
+    /// What sequences in the heap are told from; chosen when it is empty.
+    base: u64,
+    wholes: Vec<Entry>,
+    free_wholes: Vec<u32>,
     /// Sum of the footprints of all entries.
     bytes: usize,
     /// What of them is coded.
     coded: Coded,
     hasher: S,
 }
+
+/// The base of a heap is so far below its first entry: entries that were loaded later, and are older, are near too.
+const BASE_BELOW: u64 = 1 << 39;
 
 /// Entries whose values are stored coded, and what that saves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,33 +105,38 @@ impl Coded {
         }
     }
 
-    fn count(&mut self, entry: &Entry) {
-        if let Some(coding) = entry.coding() {
-            let share = &mut self.by_codec[usize::from(coding.codec)];
-            share.entries += 1;
-            share.raw_bytes += coding.raw_len as usize;
-            share.stored_bytes += entry.stored().len();
-            self.by_dictionary[usize::from(coding.dictionary)] += 1;
-        }
+    fn count(&mut self, coding: Coding, stored: usize) {
+        let share = &mut self.by_codec[usize::from(coding.codec)];
+        share.entries += 1;
+        share.raw_bytes += coding.raw_len as usize;
+        share.stored_bytes += stored;
+        self.by_dictionary[usize::from(coding.dictionary)] += 1;
     }
 
-    fn uncount(&mut self, entry: &Entry) {
-        if let Some(coding) = entry.coding() {
-            let share = &mut self.by_codec[usize::from(coding.codec)];
-            share.entries -= 1;
-            share.raw_bytes -= coding.raw_len as usize;
-            share.stored_bytes -= entry.stored().len();
-            self.by_dictionary[usize::from(coding.dictionary)] -= 1;
-        }
+    fn uncount(&mut self, coding: Coding, stored: usize) {
+        let share = &mut self.by_codec[usize::from(coding.codec)];
+        share.entries -= 1;
+        share.raw_bytes -= coding.raw_len as usize;
+        share.stored_bytes -= stored;
+        self.by_dictionary[usize::from(coding.dictionary)] -= 1;
     }
+}
+
+/// How the value of an entry is coded, and its length so.
+fn coding_of(entry: EntryView<'_>) -> Option<(Coding, usize)> {
+    entry.coding().map(|coding| (coding, entry.stored().len()))
 }
 
 impl<S: BuildHasher> Memtable<S> {
     pub(crate) fn new(hasher: S) -> Self {
         Self {
-            index: HashTable::new(),
+            index: Index::default(),
             slots: Vec::new(),
             free: Vec::new(),
+            heap: Heap::default(),
+            base: 0,
+            wholes: Vec::new(),
+            free_wholes: Vec::new(),
             bytes: 0,
             coded: Coded::default(),
             hasher,
@@ -101,11 +155,18 @@ impl<S: BuildHasher> Memtable<S> {
         &self.coded
     }
 
-    /// Heap bytes of the index, the slots and the free list.
+    /// Heap bytes of the index, the slots and the lists of what is free.
     pub(crate) fn table_bytes(&self) -> usize {
-        self.index.allocation_size()
-            + self.slots.capacity() * size_of::<Entry>()
-            + self.free.capacity() * size_of::<u32>()
+        self.index.bytes()
+            + self.slots.capacity() * size_of::<Handle>()
+            + (self.free.capacity() + self.free_wholes.capacity()) * size_of::<u32>()
+            + self.wholes.capacity() * size_of::<Entry>()
+            + self.heap.table_bytes()
+    }
+
+    /// Bytes that are allocated for packed entries and hold none.
+    pub(crate) fn slack_bytes(&self) -> usize {
+        self.heap.slack()
     }
 
     /// One past the highest slot ever used.
@@ -115,23 +176,34 @@ impl<S: BuildHasher> Memtable<S> {
     }
 
     pub(crate) fn find(&self, hash: u64, key: &[u8]) -> Option<Slot> {
-        let slots = &self.slots;
         self.index
-            .find(hash, |slot| slots[*slot as usize].key_bytes() == key)
-            .map(|slot| Slot::new(*slot))
+            .find(hash, |slot| {
+                self.entry(Slot::new(slot))
+                    .is_some_and(|entry| entry.key_bytes() == key)
+            })
+            .map(Slot::new)
     }
 
-    pub(crate) fn entry(&self, slot: Slot) -> Option<&Entry> {
-        self.slots
-            .get(slot.index())
-            .filter(|entry| !entry.is_vacant())
+    pub(crate) fn entry(&self, slot: Slot) -> Option<EntryView<'_>> {
+        self.view(*self.slots.get(slot.index())?)
     }
 
-    /// The marks of an entry may be changed through this, its layout may not: that is counted.
-    pub(crate) fn entry_mut(&mut self, slot: Slot) -> Option<&mut Entry> {
-        self.slots
-            .get_mut(slot.index())
-            .filter(|entry| !entry.is_vacant())
+    #[inline]
+    fn view(&self, handle: Handle) -> Option<EntryView<'_>> {
+        match Place::from(handle) {
+            Place::Nowhere => None,
+            Place::Packed(address) => Some(EntryView::packed(self.heap.bytes(address), self.base)),
+            Place::Whole(number) => Some(EntryView::from(&self.wholes[number])),
+        }
+    }
+
+    /// The flags of an entry, of which those about its layout must stay as they are.
+    pub(crate) fn flags_mut(&mut self, slot: Slot) -> Option<&mut u8> {
+        match Place::from(*self.slots.get(slot.index())?) {
+            Place::Nowhere => None,
+            Place::Packed(address) => self.heap.bytes_mut(address).first_mut(),
+            Place::Whole(number) => Some(self.wholes[number].flags_mut()),
+        }
     }
 
     pub(crate) fn hash_at(&self, slot: Slot) -> Option<u64> {
@@ -140,54 +212,136 @@ impl<S: BuildHasher> Memtable<S> {
     }
 
     /// Adds an entry whose key is not there.
-    pub(crate) fn insert(&mut self, hash: u64, entry: Entry) -> Slot {
-        self.bytes += entry.footprint();
-        self.coded.count(&entry);
+    pub(crate) fn insert(&mut self, hash: u64, entry: Entry) -> (Slot, Spent) {
+        let (handle, spent) = self.lay(entry);
         let slot = match self.free.pop() {
             Some(slot) => {
-                self.slots[slot as usize] = entry;
+                self.slots[slot as usize] = handle;
                 slot
             }
             None => {
                 if self.slots.len() == self.slots.capacity() {
-                    // A quarter at a time: a doubled table would stand half empty in every partition.
-                    self.slots.reserve_exact((self.slots.len() / 4).max(8));
+                    // An eighth at a time: a doubled table would stand half empty in every partition.
+                    self.slots.reserve_exact((self.slots.len() / 8).max(8));
                 }
                 let slot =
                     u32::try_from(self.slots.len()).expect("a partition has fewer than 2^32 slots");
-                self.slots.push(entry);
+                self.slots.push(handle);
                 slot
             }
         };
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, slot, |slot| {
-            hasher.hash_one(slots[*slot as usize].key_bytes())
+        let mut index = std::mem::take(&mut self.index);
+        index.insert(hash, slot, |slot| {
+            self.hash_at(Slot::new(slot))
+                .expect("the index names entries")
         });
-        Slot::new(slot)
+        self.index = index;
+        self.tidy();
+        (Slot::new(slot), [None, spent])
     }
 
     /// Puts `entry` in the place of another of the same key.
-    pub(crate) fn replace(&mut self, slot: Slot, entry: Entry) -> Entry {
-        self.bytes += entry.footprint();
-        self.coded.count(&entry);
-        let old = std::mem::replace(&mut self.slots[slot.index()], entry);
-        self.bytes -= old.footprint();
-        self.coded.uncount(&old);
-        old
+    pub(crate) fn replace(&mut self, slot: Slot, entry: Entry) -> Spent {
+        let old = self.lift(slot);
+        let (handle, spent) = self.lay(entry);
+        self.slots[slot.index()] = handle;
+        self.tidy();
+        [old, spent]
     }
 
-    pub(crate) fn remove(&mut self, slot: Slot) -> Entry {
-        let old = std::mem::replace(&mut self.slots[slot.index()], Entry::vacant());
-        let hash = self.hasher.hash_one(old.key_bytes());
-        if let Ok(found) = self
-            .index
-            .find_entry(hash, |candidate| *candidate == slot.get())
-        {
-            found.remove();
-        }
+    pub(crate) fn remove(&mut self, slot: Slot) -> Spent {
+        let hash = self.hash_at(slot).expect("the entry to remove is there");
+        let mut index = std::mem::take(&mut self.index);
+        index.remove(hash, slot.get());
+        let old = self.lift(slot);
+        index.shrink(|slot| {
+            self.hash_at(Slot::new(slot))
+                .expect("the index names entries")
+        });
+        self.index = index;
         self.free.push(slot.get());
-        self.bytes -= old.footprint();
-        self.coded.uncount(&old);
-        old
+        self.tidy();
+        [old, None]
+    }
+
+    /// Finds a place for an entry and counts it; what was packed is handed back.
+    fn lay(&mut self, entry: Entry) -> (Handle, Option<Entry>) {
+        if self.heap.live() == 0 {
+            let first = entry.sequence().get();
+            self.base = first.saturating_sub(BASE_BELOW).min(Sequence::MAX.get());
+        }
+        let packing = Packing::of(&entry, self.base);
+        let packed = packing.and_then(|packing| Some((packing, self.heap.allocate(packing.len)?)));
+        let (handle, spent) = match packed {
+            Some((packing, address)) => {
+                packing.write(&entry, &mut self.heap.bytes_mut(address)[..packing.len]);
+                (Handle(address), Some(entry))
+            }
+            None => {
+                let number = match self.free_wholes.pop() {
+                    Some(number) => {
+                        self.wholes[number as usize] = entry;
+                        number
+                    }
+                    None => {
+                        if self.wholes.len() == self.wholes.capacity() {
+                            self.wholes.reserve_exact((self.wholes.len() / 8).max(4));
+                        }
+                        self.wholes.push(entry);
+                        self.wholes.len() as u32 - 1
+                    }
+                };
+                (Handle::whole(number), None)
+            }
+        };
+        let view = self.view(handle).expect("it was just laid there");
+        let (footprint, coding) = (view.footprint(), coding_of(view));
+        self.bytes += footprint;
+        if let Some((coding, stored)) = coding {
+            self.coded.count(coding, stored);
+        }
+        (handle, spent)
+    }
+
+    /// Takes the entry out of its place and out of what is counted; one that was whole is handed out.
+    fn lift(&mut self, slot: Slot) -> Option<Entry> {
+        let handle = std::mem::replace(&mut self.slots[slot.index()], Handle::VACANT);
+        let view = self.view(handle)?;
+        let (footprint, packed_len) = (view.footprint(), view.packed_len());
+        if let Some((coding, stored)) = coding_of(view) {
+            self.coded.uncount(coding, stored);
+        }
+        self.bytes -= footprint;
+        match Place::from(handle) {
+            Place::Nowhere => None,
+            Place::Packed(address) => {
+                self.heap.release(address, packed_len.unwrap_or(0));
+                None
+            }
+            Place::Whole(number) => {
+                self.free_wholes.push(number as u32);
+                Some(std::mem::replace(&mut self.wholes[number], Entry::vacant()))
+            }
+        }
+    }
+
+    /// Moves entries together when too much of the heap stands empty; a few at a time.
+    fn tidy(&mut self) {
+        if !self.heap.is_sparse() {
+            return;
+        }
+        self.heap.evacuate();
+        for number in 0..self.slots.len() {
+            let handle = self.slots[number];
+            if let Place::Packed(address) = Place::from(handle)
+                && self.heap.is_leaving(address)
+            {
+                let len = EntryView::packed(self.heap.bytes(address), self.base).packed_len();
+                if let Some(moved) = len.and_then(|len| self.heap.relocate(address, len)) {
+                    self.slots[number] = Handle(moved);
+                }
+            }
+        }
+        self.heap.evacuated();
     }
 }

@@ -63,8 +63,10 @@ pub struct Logged<'a> {
 pub struct Applied {
     /// Where the key is, or was.
     pub slot: Slot,
-    /// What was there, for the caller to release outside the lock; `None` also when a snapshot kept it.
-    pub previous: Option<Entry>,
+    /// Whether something was there that nobody needs any more: not so when a snapshot keeps it.
+    pub released: bool,
+    /// What is to be released outside the lock.
+    pub spent: [Option<Entry>; 2],
     /// When the key expires now; `None` for never and for a removal.
     pub expires_at: Option<u64>,
 }
@@ -74,7 +76,9 @@ pub struct Applied {
 pub struct Reclaimed {
     /// When it expired, in milliseconds since the Unix epoch.
     pub expired_at: u64,
-    /// What was there, for the caller to release outside the lock; `None` when a snapshot kept it.
+    /// Whether nobody needs it any more: not so when a snapshot keeps it.
+    pub released: bool,
+    /// What is to be released outside the lock.
     pub spent: Option<Entry>,
 }
 

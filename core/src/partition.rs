@@ -5,13 +5,16 @@ use crate::command::{
     PutExpiry, VersionCondition,
 };
 use crate::dirty::Dirty;
-use crate::entry::{Draft, DraftValue, Entry, HEAT_MAX, KEY_BYTES_MAX, PLACE_BYTES, Sameness};
+use crate::entry::{
+    self, Draft, DraftValue, Entry, HEAT_MAX, KEY_BYTES_MAX, PLACE_BYTES, Sameness,
+};
 use crate::frozen::{Frozen, FrozenItem, Tombstone, WalkState};
-use crate::memtable::{Coded, Memtable};
+use crate::memtable::{Coded, Memtable, Spent};
 use crate::merge::{self, PatchError, PatchKind};
 use crate::mutation::{Applied, Cause, Change, LoadedEntry, Logged, Mutation, Reclaimed};
 use crate::numbers::{Sequence, Slot, VERSION_MAX};
 use crate::outcome::{Current, Decision, FailedCondition, Outcome};
+use crate::view::EntryView;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -48,6 +51,15 @@ pub struct Left {
     pub raw_len: usize,
 }
 
+/// What putting an entry in another layout in its place did.
+#[derive(Debug)]
+pub struct Recoded {
+    /// Whether the value lay [elsewhere](crate::CODEC_ELSEWHERE) before.
+    pub was_elsewhere: bool,
+    /// What is to be released outside the lock.
+    pub spent: [Option<Entry>; 2],
+}
+
 /// Removals that are no longer needed; of use only to be dropped.
 #[derive(Debug)]
 pub struct Tombstones(
@@ -63,8 +75,10 @@ pub struct PartitionStats {
     pub expiring: usize,
     /// Heap bytes of the entries: headers, keys and values.
     pub entry_bytes: usize,
-    /// Heap bytes of the index, the slots, the free list and the notes of what was changed.
+    /// Heap bytes of the index, the slots, the free lists and the notes of what was changed.
     pub table_bytes: usize,
+    /// Heap bytes that are kept for entries and hold none: at most about a sixteenth of what small entries take.
+    pub slack_bytes: usize,
     /// Heap bytes that a snapshot in progress keeps alive.
     pub frozen_bytes: usize,
     /// Bytes of tombstones.
@@ -72,7 +86,7 @@ pub struct PartitionStats {
 }
 
 impl PartitionStats {
-    /// All bytes but those that a snapshot in progress keeps alive: what removing entries can make less.
+    /// All bytes but the slack and those that a snapshot in progress keeps alive: what removing entries makes less.
     pub fn bytes(&self) -> usize {
         self.entry_bytes + self.table_bytes + self.tombstone_bytes
     }
@@ -97,7 +111,7 @@ impl<S: BuildHasher> Partition<S> {
     }
 
     /// The entry of `key`, unless it has expired.
-    pub fn get(&self, key: &str, hash: u64, now: u64) -> Option<&Entry> {
+    pub fn get(&self, key: &str, hash: u64, now: u64) -> Option<EntryView<'_>> {
         let slot = self.table.find(hash, key.as_bytes())?;
         self.table
             .entry(slot)
@@ -105,14 +119,14 @@ impl<S: BuildHasher> Partition<S> {
     }
 
     /// Where `key` is, unless it has expired.
-    pub fn find(&self, key: &str, hash: u64, now: u64) -> Option<(Slot, &Entry)> {
+    pub fn find(&self, key: &str, hash: u64, now: u64) -> Option<(Slot, EntryView<'_>)> {
         let slot = self.table.find(hash, key.as_bytes())?;
         let entry = self.table.entry(slot)?;
         (!entry.is_expired(now)).then_some((slot, entry))
     }
 
     /// The entry in `slot`, expired or not.
-    pub fn entry_at(&self, slot: Slot) -> Option<&Entry> {
+    pub fn entry_at(&self, slot: Slot) -> Option<EntryView<'_>> {
         self.table.entry(slot)
     }
 
@@ -231,9 +245,11 @@ impl<S: BuildHasher> Partition<S> {
                 if self.keeps_tombstones {
                     self.remember(slot, sequence);
                 }
+                let (released, spent) = self.take(slot);
                 Applied {
                     slot,
-                    previous: self.take(slot),
+                    released,
+                    spent,
                     expires_at: None,
                 }
             }
@@ -265,8 +281,12 @@ impl<S: BuildHasher> Partition<S> {
                 .map_or(Sequence::ZERO, |tombstone| tombstone.sequence);
             self.remember(slot, last.max(entry.sequence()));
         }
-        let spent = self.take(slot);
-        Some(Reclaimed { expired_at, spent })
+        let (released, [spent, _]) = self.take(slot);
+        Some(Reclaimed {
+            expired_at,
+            released,
+            spent,
+        })
     }
 
     /// Puts an entry that was read from disk in its place, unless a newer one is there. `None` if one is, or if the
@@ -313,9 +333,11 @@ impl<S: BuildHasher> Partition<S> {
         if self.table.entry(slot)?.sequence() >= sequence {
             return None;
         }
+        let (released, spent) = self.take(slot);
         Some(Applied {
             slot,
-            previous: self.take(slot),
+            released,
+            spent,
             expires_at: None,
         })
     }
@@ -323,17 +345,20 @@ impl<S: BuildHasher> Partition<S> {
     /// Notes that the entry in `slot` was read, and says whether it is coded and has become as hot as can be told, or lies
     /// elsewhere and was read for the second time. See [`Entry::heat`].
     pub fn warm(&mut self, slot: Slot) -> bool {
-        let Some(entry) = self.table.entry_mut(slot) else {
+        let Some(flags) = self.table.flags_mut(slot) else {
             return false;
         };
-        let heat = entry.heat();
+        let heat = entry::heat(*flags);
         if heat == HEAT_MAX {
             return false;
         }
-        entry.set_heat(heat + 1);
+        *flags = entry::with_heat(*flags, heat + 1);
         match heat + 1 {
-            HEAT_MAX => entry.coding().is_some(),
-            2 => entry.place().is_some(),
+            HEAT_MAX => *flags & entry::IS_CODED != 0,
+            2 => self
+                .table
+                .entry(slot)
+                .is_some_and(|entry| entry.place().is_some()),
             _ => false,
         }
     }
@@ -347,7 +372,7 @@ impl<S: BuildHasher> Partition<S> {
         examine_max: usize,
         now: u64,
         afresh: bool,
-        mut visit: impl FnMut(Slot, &Entry) -> ControlFlow<()>,
+        mut visit: impl FnMut(Slot, EntryView<'_>) -> ControlFlow<()>,
     ) -> Option<Slot> {
         let end = self.table.slot_end();
         let stop = from
@@ -356,19 +381,22 @@ impl<S: BuildHasher> Partition<S> {
             .min(end);
         for number in from.get()..stop {
             let slot = Slot::new(number);
+            if afresh && let Some(flags) = self.table.flags_mut(slot) {
+                *flags &= !entry::IS_INCOMPRESSIBLE;
+            }
             let Some(entry) = self
                 .table
-                .entry_mut(slot)
+                .entry(slot)
                 .filter(|entry| !entry.is_expired(now))
             else {
                 continue;
             };
-            if afresh {
-                entry.set_incompressible(false);
-            }
+            let heat = entry.heat();
             let flow = visit(slot, entry);
-            if entry.heat() > 0 {
-                entry.set_heat(entry.heat() - 1);
+            if heat > 0
+                && let Some(flags) = self.table.flags_mut(slot)
+            {
+                *flags = entry::with_heat(*flags, heat - 1);
             }
             if flow.is_break() {
                 return (number + 1 < end).then(|| Slot::new(number + 1));
@@ -377,24 +405,29 @@ impl<S: BuildHasher> Partition<S> {
         (stop < end).then(|| Slot::new(stop))
     }
 
-    /// Puts `entry`, made by [`Entry::recoded`] of what is in `slot`, in its place, and hands out what was there. No
+    /// Puts `entry`, made by [`Entry::recoded`] of what is in `slot`, in its place. No
     /// change of the key: it takes no sequence and is not logged.
     ///
     /// # Errors
     /// The key was changed or removed meanwhile; `entry` is handed back.
-    pub fn recode(&mut self, slot: Slot, mut entry: Entry) -> Result<Entry, Entry> {
-        match self.table.entry(slot) {
-            Some(current) if current.sequence() == entry.sequence() => {
-                entry.take_marks(current);
-                // What did not pay for the layout before may pay for this one.
-                entry.set_incompressible(false);
-                // Not through `leave`: a walk in progress meets the same value in its new form.
-                let old = self.table.replace(slot, entry);
-                note_left(&mut self.left, &old);
-                Ok(old)
-            }
-            _ => Err(entry),
-        }
+    pub fn recode(&mut self, slot: Slot, mut entry: Entry) -> Result<Recoded, Entry> {
+        let Some(current) = self
+            .table
+            .entry(slot)
+            .filter(|current| current.sequence() == entry.sequence())
+        else {
+            return Err(entry);
+        };
+        // What did not pay for the layout before may pay for this one.
+        entry.take_marks(current.flags() & !entry::IS_INCOMPRESSIBLE);
+        // Not through `leave`: a walk in progress meets the same value in its new form.
+        let was_elsewhere = current.place().is_some();
+        note_left(&mut self.left, current);
+        let spent = self.table.replace(slot, entry);
+        Ok(Recoded {
+            was_elsewhere,
+            spent,
+        })
     }
 
     /// Whether there is anything to [take](Self::take_left).
@@ -410,12 +443,11 @@ impl<S: BuildHasher> Partition<S> {
 
     /// Notes that another coding of the value in `slot` does not pay, if its last change is still `sequence`.
     pub fn mark_incompressible(&mut self, slot: Slot, sequence: Sequence) {
-        if let Some(entry) = self
-            .table
-            .entry_mut(slot)
-            .filter(|entry| entry.sequence() == sequence)
+        let current = self.table.entry(slot).map(EntryView::sequence);
+        if current == Some(sequence)
+            && let Some(flags) = self.table.flags_mut(slot)
         {
-            entry.set_incompressible(true);
+            *flags |= entry::IS_INCOMPRESSIBLE;
         }
     }
 
@@ -444,7 +476,7 @@ impl<S: BuildHasher> Partition<S> {
         examine_max: usize,
         prefix: &str,
         now: u64,
-        mut visit: impl FnMut(&Entry) -> ControlFlow<()>,
+        mut visit: impl FnMut(EntryView<'_>) -> ControlFlow<()>,
     ) -> Option<Slot> {
         let end = self.table.slot_end();
         let stop = from
@@ -506,7 +538,7 @@ impl<S: BuildHasher> Partition<S> {
         let walked = spent.len();
         let state = frozen.walk(&self.table, &self.tombstones, budget, spent, visit);
         for entry in &spent[walked..] {
-            note_left(&mut self.left, entry);
+            note_left(&mut self.left, EntryView::from(entry));
         }
         state
     }
@@ -515,7 +547,7 @@ impl<S: BuildHasher> Partition<S> {
     pub fn thaw(&mut self) {
         if let Some(frozen) = self.frozen.take() {
             for entry in frozen.kept() {
-                note_left(&mut self.left, entry);
+                note_left(&mut self.left, EntryView::from(entry));
             }
         }
     }
@@ -572,6 +604,7 @@ impl<S: BuildHasher> Partition<S> {
             expiring: self.expiring,
             entry_bytes: self.table.bytes(),
             table_bytes: self.table.table_bytes() + self.dirty.as_ref().map_or(0, Dirty::bytes),
+            slack_bytes: self.table.slack_bytes(),
             frozen_bytes: self.frozen.as_ref().map_or(0, |frozen| frozen.bytes()),
             tombstone_bytes: self.tombstone_bytes,
         }
@@ -585,32 +618,30 @@ impl<S: BuildHasher> Partition<S> {
     fn put(&mut self, hash: u64, slot: Option<Slot>, entry: Entry) -> Applied {
         let expires_at = entry.expires_at();
         self.expiring += usize::from(expires_at.is_some());
-        let applied = match slot {
+        let (slot, released, spent) = match slot {
             Some(slot) => {
-                let old = self.table.replace(slot, entry);
-                self.expiring -= usize::from(old.expires_at().is_some());
-                Applied {
-                    slot,
-                    previous: self.leave(slot, old),
-                    expires_at,
-                }
+                let released = self.leave(slot);
+                (slot, released, self.table.replace(slot, entry))
             }
-            None => Applied {
-                slot: self.table.insert(hash, entry),
-                previous: None,
-                expires_at,
-            },
+            None => {
+                let (slot, spent) = self.table.insert(hash, entry);
+                (slot, false, spent)
+            }
         };
         if let Some(dirty) = &mut self.dirty {
-            dirty.insert(applied.slot.get());
+            dirty.insert(slot.get());
         }
-        applied
+        Applied {
+            slot,
+            released,
+            spent,
+            expires_at,
+        }
     }
 
-    fn take(&mut self, slot: Slot) -> Option<Entry> {
-        let old = self.table.remove(slot);
-        self.expiring -= usize::from(old.expires_at().is_some());
-        self.leave(slot, old)
+    fn take(&mut self, slot: Slot) -> (bool, Spent) {
+        let released = self.leave(slot);
+        (released, self.table.remove(slot))
     }
 
     fn remember(&mut self, slot: Slot, sequence: Sequence) {
@@ -627,20 +658,26 @@ impl<S: BuildHasher> Partition<S> {
         self.tombstones.push_back(tombstone);
     }
 
-    /// Every way out of the table leads through here, so that a freeze misses nothing.
-    fn leave(&mut self, slot: Slot, old: Entry) -> Option<Entry> {
-        let old = match &mut self.frozen {
-            Some(frozen) => frozen.keep(slot, old)?,
-            None => old,
+    /// Every way out of the table leads through here, so that a freeze misses nothing: it keeps a copy of a small entry, and
+    /// a reference to a large value. True when it needs none.
+    fn leave(&mut self, slot: Slot) -> bool {
+        let Some(old) = self.table.entry(slot) else {
+            return false;
         };
-        note_left(&mut self.left, &old);
-        Some(old)
+        self.expiring -= usize::from(old.expires_at().is_some());
+        if let Some(frozen) = &mut self.frozen
+            && frozen.keep(slot, old)
+        {
+            return false;
+        }
+        note_left(&mut self.left, old);
+        true
     }
 }
 
 /// Every way out of sight of the last who needs an entry's value leads through here.
 #[inline]
-fn note_left(left: &mut Vec<Left>, old: &Entry) {
+fn note_left(left: &mut Vec<Left>, old: EntryView<'_>) {
     if let Some(place) = old.place() {
         let raw_len = old.raw_len();
         left.push(Left { place, raw_len });
@@ -648,7 +685,10 @@ fn note_left(left: &mut Vec<Left>, old: &Entry) {
 }
 
 /// The first condition that does not hold, in the order of RFC 9110, section 13.2.2.
-fn failed_condition(conditions: &Conditions<'_>, entry: Option<&Entry>) -> Option<FailedCondition> {
+fn failed_condition(
+    conditions: &Conditions<'_>,
+    entry: Option<EntryView<'_>>,
+) -> Option<FailedCondition> {
     let matches = |condition: &EtagCondition<'_>| match (condition, entry) {
         (_, None) => false,
         (EtagCondition::Any, Some(_)) => true,
@@ -683,14 +723,14 @@ struct Decider<'a> {
     /// Where the key is, expired or not.
     slot: Option<Slot>,
     /// What is visible of it.
-    entry: Option<&'a Entry>,
+    entry: Option<EntryView<'a>>,
     /// What an answer shows that says that the key is not there.
     gone_since: Sequence,
 }
 
 impl Decider<'_> {
     fn answer(self, outcome: Outcome, spent: Option<Entry>) -> Decision {
-        let observed = self.entry.map_or(self.gone_since, Entry::sequence);
+        let observed = self.entry.map_or(self.gone_since, EntryView::sequence);
         Decision {
             outcome,
             mutation: None,
@@ -737,9 +777,9 @@ impl Decider<'_> {
     }
 
     fn put(self, mut draft: Entry, expiry: PutExpiry, compared: Option<Compared>) -> Decision {
-        draft.settle_pin(self.entry);
+        draft.settle_pin(self.entry.is_some_and(EntryView::is_pinned));
         if expiry == PutExpiry::Keep {
-            draft.set_expiry(self.entry.and_then(Entry::expires_at));
+            draft.set_expiry(self.entry.and_then(EntryView::expires_at));
         }
         let Some(entry) = self.entry else {
             draft.set_version(0);
@@ -793,7 +833,7 @@ impl Decider<'_> {
         }
         let stale = match prepared {
             // What was computed against this very entry, its failure included, is what would be computed here.
-            Some(prepared) if prepared.base == self.entry.map(Entry::sequence) => {
+            Some(prepared) if prepared.base == self.entry.map(EntryView::sequence) => {
                 let same = prepared.same;
                 let compared = prepared.base.map(|base| Compared { base, same });
                 return match prepared.result {
@@ -806,12 +846,12 @@ impl Decider<'_> {
         if self.entry.is_some_and(|entry| entry.coding().is_some()) {
             return self.answer(Outcome::Retry, stale);
         }
-        let stored = self.entry.map(Entry::stored);
+        let stored = self.entry.map(EntryView::stored);
         if stored.map_or(0, <[u8]>::len) + document.len() > limits.inline_max {
             return self.answer(Outcome::Retry, stale);
         }
         let expires_at = match expiry {
-            PatchExpiry::Keep => self.entry.and_then(Entry::expires_at),
+            PatchExpiry::Keep => self.entry.and_then(EntryView::expires_at),
             PatchExpiry::Clear => None,
             PatchExpiry::At(instant) => Some(instant),
         };

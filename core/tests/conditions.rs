@@ -4,7 +4,7 @@ mod support;
 
 use inflightkv_core::{
     CodedShare, Coding, Compared, Conditions, Current, Decision, Draft, DraftValue, Entry,
-    EtagCondition, FailedCondition, LoadedEntry, Operation, Outcome, Patch, PatchError,
+    EntryView, EtagCondition, FailedCondition, LoadedEntry, Operation, Outcome, Patch, PatchError,
     PatchExpiry, PatchKind, PatchLimits, Prepared, PutExpiry, Sequence, Slot, VERSION_MAX,
     VersionCondition,
 };
@@ -606,7 +606,7 @@ fn what_meets_a_coded_value_is_found_out_outside() {
             dictionary: 2,
             raw_len: value.len() as u32,
         };
-        let entry = Entry::recoded(entry.head_bytes(), Some(coding), DraftValue::Copied(b"zz"));
+        let entry = Entry::recoded(&entry.head(), Some(coding), DraftValue::Copied(b"zz"));
         table.recode(slot, entry).expect("nobody wrote in between");
         table
     };
@@ -703,8 +703,9 @@ fn a_layout_made_of_an_older_value_is_refused() {
         dictionary: 2,
         raw_len: 9,
     };
-    let coded =
-        |entry: &Entry| Entry::recoded(entry.head_bytes(), Some(coding), DraftValue::Copied(b"z"));
+    let coded = |entry: EntryView<'_>| {
+        Entry::recoded(&entry.head(), Some(coding), DraftValue::Copied(b"z"))
+    };
     let early = coded(entry);
     let decision = decide(
         &table,
@@ -722,17 +723,13 @@ fn a_layout_made_of_an_older_value_is_refused() {
         !table.warm(slot) && !table.warm(slot) && !table.warm(slot),
         "only a coded entry asks to be decoded"
     );
-    let before = table.stats().entry_bytes;
-    let old = table.recode(slot, entry).expect("nobody wrote in between");
-    assert_eq!(
-        table.stats().entry_bytes + old.footprint(),
-        before
-            + table
-                .find("k", hash("k"), NOW)
-                .expect("it is there")
-                .1
-                .footprint()
-    );
+    let footprint = |table: &Table| {
+        let found = table.find("k", hash("k"), NOW);
+        found.expect("it is there").1.footprint()
+    };
+    let (before, old) = (table.stats().entry_bytes, footprint(&table));
+    table.recode(slot, entry).expect("nobody wrote in between");
+    assert_eq!(table.stats().entry_bytes + old, before + footprint(&table));
     assert_eq!(table.coded_with(2), 1);
     assert_eq!(table.coded().by_codec[1].raw_bytes, 9);
     table.mark_incompressible(slot, sequence(29));

@@ -25,17 +25,17 @@ fn ten() -> Table {
     table
 }
 
-fn evict(table: &mut Table, number: u64, key: &str) -> Option<Entry> {
+fn evict(table: &mut Table, number: u64, key: &str) -> bool {
     let slot = slot_of(table, key).expect("it is there");
     let mutation = table.evict(slot).expect("it is there");
-    table.apply(mutation, sequence(number)).previous
+    table.apply(mutation, sequence(number)).released
 }
 
-fn expire(table: &mut Table, key: &str, now: u64) -> Option<Entry> {
+fn expire(table: &mut Table, key: &str, now: u64) -> bool {
     let slot = slot_of(table, key).expect("it is there");
     table
         .expire(slot, now)
-        .and_then(|reclaimed| reclaimed.spent)
+        .is_some_and(|reclaimed| reclaimed.released)
 }
 
 /// What is left of a walk, sorted: entries as `key=value@sequence`, removals as `key-@sequence`.
@@ -70,7 +70,7 @@ fn what_leaves_during_a_walk_is_met_once_as_it_was() {
     let at_the_cut: Vec<_> = (0..10)
         .map(|number| format!("k{number}=1@{}", number + 1))
         .collect();
-    type Leave = fn(&mut Table, &str) -> Option<Entry>;
+    type Leave = fn(&mut Table, &str) -> bool;
     let ways: [(&str, Leave); 5] = [
         ("replaced", |table, key| {
             write(table, 11, key, b"2", None, NOW)
@@ -93,8 +93,7 @@ fn what_leaves_during_a_walk_is_met_once_as_it_was() {
             let released = leave(&mut table, "k5");
             let is_walked = walked > 5;
             assert_eq!(
-                released.is_some(),
-                is_walked,
+                released, is_walked,
                 "{way} after {walked}: released or kept"
             );
             // Whatever takes its place is not of the cut.
@@ -251,13 +250,10 @@ fn a_key_that_expired_between_two_snapshots_does_not_come_back() {
 
     write(&mut table, 11, "k0", b"2", Some(NOW + 1), NOW);
     delete(&mut table, 12, "k1", NOW);
-    assert!(
-        expire(&mut table, "k0", NOW).is_none(),
-        "not before its instant"
-    );
-    assert!(expire(&mut table, "k0", NOW + 1).is_some());
+    assert!(!expire(&mut table, "k0", NOW), "not before its instant");
+    assert!(expire(&mut table, "k0", NOW + 1));
     // In the base with its expiry, so there is nothing to add.
-    assert!(expire(&mut table, "k5", NOW + 1).is_some());
+    assert!(expire(&mut table, "k5", NOW + 1));
 
     table.freeze(sequence(12), Some(sequence(10)));
     let increment = rest(&mut table);

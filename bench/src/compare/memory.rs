@@ -15,6 +15,7 @@ use crate::fill::Range;
 use crate::load::{self, Plan, Stop};
 use crate::protocol::resp;
 use crate::servers::{self, Launcher, Server};
+use crate::suite::{number, stats};
 use crate::workload::KEY_BYTES;
 use crate::workload::mix::Mix;
 use crate::{fill, interrupt, usage};
@@ -39,6 +40,8 @@ struct ServerOutcome {
     resident_empty_bytes: u64,
     resident_loaded_bytes: u64,
     resident_bytes_per_key: f64,
+    /// What the store itself counts for each key, where it says so.
+    counted_bytes_per_key: Option<f64>,
     load_seconds: f64,
     restarts: Vec<Restart>,
 }
@@ -56,9 +59,14 @@ struct Restart {
 }
 
 pub(crate) fn run(options: &Memory) -> Result<(), Error> {
-    if options.servers.contains(&ServerName::Bare) {
+    let knows = [
+        ServerName::Inflightkv,
+        ServerName::Redis,
+        ServerName::Memcached,
+    ];
+    if options.servers.iter().any(|name| !knows.contains(name)) {
         return Err(Error::Usage(
-            "the bare server keeps nothing; compare memory knows inflightkv and redis".to_owned(),
+            "compare memory knows inflightkv, redis and memcached".to_owned(),
         ));
     }
     let environment = Environment::read();
@@ -72,6 +80,8 @@ pub(crate) fn run(options: &Memory) -> Result<(), Error> {
         .into_iter()
         .map(|name| match name {
             ServerName::Redis => bench.redis(),
+            // It keeps nothing over a restart.
+            ServerName::Memcached => bench.loaded(bench.launcher.memcached()?),
             _ => bench.inflightkv(),
         })
         .collect::<Result<_, _>>()?;
@@ -169,6 +179,18 @@ impl Bench<'_> {
         let resident_empty_bytes = usage::resident_bytes(server.pid())?;
         let load_seconds = self.load(&server)?.as_secs_f64();
         let resident_loaded_bytes = usage::resident_bytes(server.pid())?;
+        let counted_bytes_per_key = (server.name == ServerName::Inflightkv)
+            .then(|| {
+                let told = stats(&mut server.connect()?)?;
+                let counted = [
+                    "/total/entryBytes",
+                    "/total/tableBytes",
+                    "/total/slackBytes",
+                ];
+                let bytes: f64 = counted.iter().map(|name| number(&told, name)).sum();
+                Ok::<_, Error>(bytes / self.options.keys as f64)
+            })
+            .transpose()?;
         let name = server.name.as_str();
         server.stop()?;
         Ok(ServerOutcome {
@@ -178,6 +200,7 @@ impl Bench<'_> {
             resident_bytes_per_key: resident_loaded_bytes.saturating_sub(resident_empty_bytes)
                 as f64
                 / self.options.keys as f64,
+            counted_bytes_per_key,
             load_seconds,
             restarts: Vec::new(),
         })
@@ -264,6 +287,8 @@ fn print(outcome: &Outcome) {
         "empty MiB",
         "loaded MiB",
         "bytes/key",
+        "counted",
+        "counted beside",
         "to payload",
         "to redis",
         "load s",
@@ -271,11 +296,19 @@ fn print(outcome: &Outcome) {
     ]);
     for server in &outcome.servers {
         let per_key = server.resident_bytes_per_key;
+        let counted = |payload: usize| {
+            server.counted_bytes_per_key.map_or_else(
+                || "-".to_owned(),
+                |bytes| format!("{:.1}", bytes - payload as f64),
+            )
+        };
         table.push(vec![
             server.server.to_owned(),
             mib(server.resident_empty_bytes),
             mib(server.resident_loaded_bytes),
             format!("{per_key:.1}"),
+            counted(0),
+            counted(outcome.payload_bytes_per_key),
             format!("{:.2}", per_key / outcome.payload_bytes_per_key as f64),
             redis.map_or_else(
                 || "-".to_owned(),

@@ -5,7 +5,7 @@ pub(crate) mod loops;
 pub(crate) mod memory;
 pub(crate) mod peers;
 pub(crate) mod speed;
-mod table;
+pub(crate) mod table;
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub(crate) fn temporary_folder(parent: Option<&Path>) -> Result<TempDir, Error> 
 }
 
 /// The middle one, or the mean of the two in the middle. Zero of nothing.
-fn median(mut numbers: Vec<f64>) -> f64 {
+pub(crate) fn median(mut numbers: Vec<f64>) -> f64 {
     numbers.sort_by(f64::total_cmp);
     match numbers.len() {
         0 => 0.0,

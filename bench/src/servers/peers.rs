@@ -17,7 +17,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Launcher<'_> {
     /// memcached, with as many threads as the others have event loops.
-    pub(super) fn memcached(&self) -> Result<Server, Error> {
+    pub(crate) fn memcached(&self) -> Result<Server, Error> {
         retried(|| {
             let address = free_address()?;
             let mut command = Command::new("memcached");

@@ -274,7 +274,7 @@ impl Context<'_> {
 }
 
 /// What the store says of itself.
-fn stats(client: &mut Client) -> Result<serde_json::Value, Error> {
+pub(crate) fn stats(client: &mut Client) -> Result<serde_json::Value, Error> {
     let body = client.http_success("GET", "/v1/admin/stats", "application/json", b"")?;
     serde_json::from_slice(&body).map_err(|error| Error::Answer {
         name: "inflightkv".to_owned(),
@@ -285,7 +285,7 @@ fn stats(client: &mut Client) -> Result<serde_json::Value, Error> {
 }
 
 /// A number in there, by its names; zero if there is none.
-fn number(document: &serde_json::Value, pointer: &str) -> f64 {
+pub(crate) fn number(document: &serde_json::Value, pointer: &str) -> f64 {
     document
         .pointer(pointer)
         .and_then(serde_json::Value::as_f64)

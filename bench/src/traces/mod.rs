@@ -5,6 +5,7 @@
 
 mod caches;
 mod chart;
+mod redis;
 mod references;
 mod trace;
 
@@ -15,6 +16,7 @@ use clap::Args;
 
 use crate::error::Error;
 use caches::{Cache, Contestant};
+use redis::Redis;
 use trace::Trace;
 
 /// What `traces` is asked.
@@ -32,6 +34,9 @@ pub(crate) struct Traces {
     /// Only traces whose name contains this
     #[arg(long, default_value = "")]
     pub(crate) only: String,
+    /// Replay against a real redis-server too, with memory for as many entries; where keys have no sizes
+    #[arg(long)]
+    pub(crate) redis: bool,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -64,6 +69,7 @@ pub(crate) fn run(options: &Traces) -> Result<(), Error> {
         doing: format!("making the folder {}", options.out.display()),
         source,
     })?;
+    let redis = options.redis.then(Redis::start).transpose()?;
     for path in traces {
         let trace = Trace::read(&path)?;
         println!(
@@ -72,15 +78,23 @@ pub(crate) fn run(options: &Traces) -> Result<(), Error> {
             trace.requests.len(),
             trace.sizes.len()
         );
-        report(options, &trace, Bound::Keys)?;
+        report(options, &trace, Bound::Keys, redis.as_ref())?;
         if trace.has_sizes {
-            report(options, &trace, Bound::Bytes)?;
+            report(options, &trace, Bound::Bytes, None)?;
         }
     }
-    Ok(())
+    redis.map_or(Ok(()), Redis::stop)
 }
 
-fn report(options: &Traces, trace: &Trace, bound: Bound) -> Result<(), Error> {
+/// What Redis calls its policies, and what they are called in the table.
+const REDIS: [(&str, &str); 2] = [("allkeys-lru", "redis LRU"), ("allkeys-lfu", "redis LFU")];
+
+fn report(
+    options: &Traces,
+    trace: &Trace,
+    bound: Bound,
+    redis: Option<&Redis>,
+) -> Result<(), Error> {
     let total: u64 = match bound {
         Bound::Keys => trace.sizes.len() as u64,
         Bound::Bytes => trace.sizes.iter().map(|size| u64::from(*size)).sum(),
@@ -90,7 +104,7 @@ fn report(options: &Traces, trace: &Trace, bound: Bound) -> Result<(), Error> {
         .iter()
         .map(|percent| ((total as f64 * percent / 100.0) as u64).max(1))
         .collect();
-    let rows: Vec<(&'static str, Vec<Ratios>)> = Contestant::ALL
+    let mut rows: Vec<(&'static str, Vec<Ratios>)> = Contestant::ALL
         .into_iter()
         .map(|contestant| {
             let ratios = capacities.iter().map(|&capacity| {
@@ -103,6 +117,22 @@ fn report(options: &Traces, trace: &Trace, bound: Bound) -> Result<(), Error> {
             (contestant.name(), ratios.collect())
         })
         .collect();
+    if let Some(redis) = redis {
+        for (policy, name) in REDIS {
+            let mut ratios = Vec::new();
+            let mut held = Vec::new();
+            for &capacity in &capacities {
+                let replay = redis.replay(policy, trace, capacity)?;
+                held.push(format!("{} for {capacity}", replay.entries));
+                ratios.push(Ratios {
+                    hits: replay.hits,
+                    bytes: 0.0,
+                });
+            }
+            println!("  {name} held at the end: {}", held.join(", "));
+            rows.push((name, ratios));
+        }
+    }
     let (unit, measures): (_, &[_]) = match bound {
         Bound::Keys => ("keys", &[("hit ratio", false)]),
         Bound::Bytes => ("bytes", &[("hit ratio", false), ("byte hit ratio", true)]),

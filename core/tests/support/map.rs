@@ -3,7 +3,7 @@
 use super::json::Json;
 use super::steps::KEYS;
 use super::{Table, hash, raw, sequence};
-use inflightkv_core::{Cause, Entry, FrozenItem, LoadedEntry, Version};
+use inflightkv_core::{Cause, EntryView, FrozenItem, LoadedEntry, Version};
 use std::collections::BTreeMap;
 
 /// What the map holds of a key: expired entries too, until they are reclaimed.
@@ -30,7 +30,7 @@ impl Held {
         }
     }
 
-    pub(crate) fn check(&self, entry: &Entry) {
+    pub(crate) fn check(&self, entry: EntryView<'_>) {
         assert_eq!(raw(entry), self.value);
         assert_eq!(entry.raw_len(), self.value.len());
         assert_eq!(entry.shared().is_some(), entry.stored().len() > 2048);

@@ -6,8 +6,8 @@ pub(crate) mod map;
 pub(crate) mod steps;
 
 use inflightkv_core::{
-    Command, Conditions, Decision, Draft, DraftValue, Entry, Operation, PLACE_BYTES, Partition,
-    Patch, PatchExpiry, PatchKind, PatchLimits, PutExpiry, Sequence, Slot, hash_key,
+    Command, Conditions, Decision, Draft, DraftValue, Entry, EntryView, Operation, PLACE_BYTES,
+    Partition, Patch, PatchExpiry, PatchKind, PatchLimits, PutExpiry, Sequence, Slot, hash_key,
 };
 use std::cell::RefCell;
 use std::collections::hash_map::DefaultHasher;
@@ -122,7 +122,7 @@ pub(crate) fn decide(
     )
 }
 
-/// Puts without a condition. The value must differ from the one there, or nothing would be applied.
+/// Puts without a condition; says whether what was there was released. The value must differ from the one there, or nothing would be applied.
 pub(crate) fn write(
     table: &mut Table,
     number: u64,
@@ -130,19 +130,19 @@ pub(crate) fn write(
     value: &[u8],
     expires_at: Option<u64>,
     now: u64,
-) -> Option<Entry> {
+) -> bool {
     let operation = put(draft(key, value, expires_at));
     let decision = decide(table, key, Conditions::default(), operation, now);
     let mutation = decision
         .mutation
         .expect("a put of another value changes the key");
-    table.apply(mutation, sequence(number)).previous
+    table.apply(mutation, sequence(number)).released
 }
 
-pub(crate) fn delete(table: &mut Table, number: u64, key: &str, now: u64) -> Option<Entry> {
+pub(crate) fn delete(table: &mut Table, number: u64, key: &str, now: u64) -> bool {
     let decision = decide(table, key, Conditions::default(), Operation::Delete, now);
     let mutation = decision.mutation.expect("the key to delete is there");
-    table.apply(mutation, sequence(number)).previous
+    table.apply(mutation, sequence(number)).released
 }
 
 /// Where `key` is, expired or not.
@@ -163,7 +163,7 @@ pub(crate) fn key_at(table: &Table, slot: Slot) -> Option<String> {
 }
 
 /// Every entry there is, expired or not.
-pub(crate) fn for_each_entry(table: &Table, mut visit: impl FnMut(&Entry)) {
+pub(crate) fn for_each_entry(table: &Table, mut visit: impl FnMut(EntryView<'_>)) {
     let end = table.scan(Slot::new(0), usize::MAX, "", 0, |entry| {
         visit(entry);
         ControlFlow::Continue(())
@@ -194,7 +194,7 @@ fn shelved(place: [u8; PLACE_BYTES]) -> Vec<u8> {
 }
 
 /// The value of an entry, [reversed], [shelved](shelve) or as it is.
-pub(crate) fn raw(entry: &Entry) -> Vec<u8> {
+pub(crate) fn raw(entry: EntryView<'_>) -> Vec<u8> {
     if let Some(place) = entry.place() {
         return shelved(place);
     }

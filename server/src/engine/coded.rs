@@ -5,7 +5,7 @@ use super::read::Document;
 use bytes::Bytes;
 use inflightkv_compression::batch::{Block, BlockStore, BlockTotals, Place};
 use inflightkv_compression::{BlockError, CodecId, DecodeError, Dictionary, DictionarySet, codec};
-use inflightkv_core::{CODEC_ELSEWHERE, Coding, Entry, Left, Slot};
+use inflightkv_core::{CODEC_ELSEWHERE, Coding, EntryView, Left, Slot};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -101,7 +101,7 @@ enum Coded {
 impl StoredValue {
     /// Under the partition's lock: a large value and a block are shared, a small value is copied. The partition's own
     /// dictionaries and blocks are asked, so that the one that the value needs cannot be given up in between.
-    pub(crate) fn of(entry: &Entry, codings: &Codings) -> Self {
+    pub(crate) fn of(entry: EntryView<'_>, codings: &Codings) -> Self {
         let coded = entry
             .coding()
             .map(|coding| Coded::of(entry, coding, codings));
@@ -150,7 +150,7 @@ impl StoredValue {
 }
 
 impl Coded {
-    fn of(entry: &Entry, coding: Coding, codings: &Codings) -> Self {
+    fn of(entry: EntryView<'_>, coding: Coding, codings: &Codings) -> Self {
         let raw_len = coding.raw_len as usize;
         if coding.codec == CODEC_ELSEWHERE {
             let place = entry.place().map(Place::from_bytes);
@@ -189,7 +189,7 @@ pub(crate) struct Seen {
 
 impl Seen {
     /// Under the partition's lock.
-    pub(crate) fn of(entry: &Entry, codings: &Codings) -> Self {
+    pub(crate) fn of(entry: EntryView<'_>, codings: &Codings) -> Self {
         Self {
             document: Document {
                 value: Bytes::new(),

@@ -8,7 +8,7 @@ use super::memory::Reason;
 use super::partitions::Table;
 use super::write::WriteError;
 use super::{Lane, Shared};
-use inflightkv_core::{Applied, Entry, Slot};
+use inflightkv_core::{Applied, Entry, EntryView, Slot};
 use inflightkv_eviction::{Facts, Policy, PolicyKind};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,8 +26,8 @@ const INLINE_VICTIMS_MAX: usize = 8;
 const VICTIMS_AT_ONCE: usize = 4;
 /// Entries that a new policy is told of under one hold of the lock.
 const ADOPT_BATCH: u32 = 64;
-/// What an entry costs beside its own allocation: its slot and its share of the index.
-pub(super) const SLOT_BYTES: usize = size_of::<Entry>() + size_of::<u32>() + 1;
+/// What an entry costs beside its own bytes: its slot and its share of the index, of which a seventh stands empty.
+pub(super) const SLOT_BYTES: usize = 9;
 
 /// What a partition knows of the order in which its entries go.
 #[derive(Default)]
@@ -106,7 +106,7 @@ impl Ranking {
     }
 }
 
-fn facts(entry: &Entry, hash: u64) -> Option<Facts> {
+fn facts(entry: EntryView<'_>, hash: u64) -> Option<Facts> {
     (!entry.is_pinned()).then(|| Facts {
         hash,
         weight: u32::try_from(entry.footprint() + SLOT_BYTES).unwrap_or(u32::MAX),
@@ -291,7 +291,7 @@ impl Shared {
                     .and_then(|slot| table.partition.entry_at(slot))
                     .map_or(0, |entry| (entry.footprint() + SLOT_BYTES) as u64);
                 let (applied, _) = self.commit(lane, partition, table, mutation, now);
-                spent.extend(applied.previous);
+                spent.extend(applied.spent.into_iter().flatten());
                 self.meter.figures.count(reason, bytes);
                 evicted += bytes;
             }

@@ -5,7 +5,7 @@ use super::damage::FoundBy;
 use super::partitions::{Place, Table};
 use super::{Durability, Lane, NotServing, Reply, Shared};
 use bytes::Bytes;
-use inflightkv_core::{Cursor, Entry, Sequence, Slot, Version};
+use inflightkv_core::{Cursor, EntryView, Sequence, Slot, Version};
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
@@ -256,7 +256,7 @@ impl Lane {
 
 impl<'a> Row<'a> {
     /// Without its value.
-    fn of(entry: &'a Entry) -> Self {
+    fn of(entry: EntryView<'a>) -> Self {
         Self {
             key: entry.key(),
             version: entry.version(),

@@ -421,7 +421,7 @@ fn stage(staged: &Partitions, entry: &EntryRef<'_>, sequence: Sequence, now: u64
         let applied = table.partition.load(place.hash, &loaded)?;
         table.schedule(applied.slot, applied.expires_at, now);
         staged.publish_due(place.partition, table);
-        (applied.previous.is_none()).then(|| (table.bytes().saturating_sub(before)) as u64)
+        (!applied.released).then(|| (table.bytes().saturating_sub(before)) as u64)
     })
 }
 

@@ -307,6 +307,7 @@ impl Engine {
                 total.expiring += stats.expiring;
                 total.entry_bytes += stats.entry_bytes;
                 total.table_bytes += stats.table_bytes;
+                total.slack_bytes += stats.slack_bytes;
                 total.frozen_bytes += stats.frozen_bytes;
                 total.tombstone_bytes += stats.tombstone_bytes;
                 PartitionReport {

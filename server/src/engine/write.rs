@@ -9,8 +9,8 @@ use super::{Lane, Refusal, Reply, Shared, rules};
 use bytes::Bytes;
 use inflightkv_core::{
     self as core, Applied, Cause, Command, Compared, Conditions, Current, Decision, Draft,
-    DraftError, DraftValue, Entry, FailedCondition, Mutation, Operation, PatchError, PatchExpiry,
-    PatchKind, Prepared, PutExpiry, Sequence, Slot, Version, VersionCondition, merge,
+    DraftError, DraftValue, Entry, EntryView, FailedCondition, Mutation, Operation, PatchError,
+    PatchExpiry, PatchKind, Prepared, PutExpiry, Sequence, Slot, Version, VersionCondition, merge,
 };
 use inflightkv_validation::{Candidate, Violation};
 use inflightkv_wal::{self as wal, RecordHead};
@@ -234,7 +234,7 @@ struct Done {
     sequence: Sequence,
     expires_at: Option<u64>,
     document: Option<Seen>,
-    spent: [Option<Entry>; 2],
+    spent: [Option<Entry>; 3],
 }
 
 impl Lane {
@@ -592,19 +592,19 @@ impl Shared {
                     sequence: observed,
                     expires_at: None,
                     document,
-                    spent: [spent, None],
+                    spent: [spent, None, None],
                 };
             };
             let removed = match &outcome {
                 core::Outcome::Deleted { .. } if returning => {
                     let entry = table.partition.get(key, place.hash, now);
-                    if let Some(entry) = entry.filter(|entry| !shows.allows(entry)) {
+                    if let Some(entry) = entry.filter(|entry| !shows.allows(*entry)) {
                         return Done {
                             outcome: core::Outcome::Retry,
                             sequence: entry.sequence(),
                             expires_at: None,
                             document: None,
-                            spent: [spent, None],
+                            spent: [spent, None, None],
                         };
                     }
                     seen(table)
@@ -619,12 +619,13 @@ impl Shared {
                 _ => None,
             };
             let expires_at = applied.expires_at;
+            let [old, packed] = applied.spent;
             Done {
                 outcome,
                 sequence,
                 expires_at,
                 document,
-                spent: [spent, applied.previous],
+                spent: [spent, old, packed],
             }
         });
         self.feed.settle();
@@ -748,7 +749,7 @@ impl Shared {
 
 impl Shows {
     /// Under the partition's lock.
-    fn allows(self, entry: &Entry) -> bool {
+    fn allows(self, entry: EntryView<'_>) -> bool {
         match self {
             Self::UpTo(bytes_max) => {
                 let stored = entry.stored();

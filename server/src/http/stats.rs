@@ -81,6 +81,7 @@ fn with(stats: &PartitionStats, more: &[(&str, usize)]) -> Value {
         ("expiring", stats.expiring),
         ("entryBytes", stats.entry_bytes),
         ("tableBytes", stats.table_bytes),
+        ("slackBytes", stats.slack_bytes),
         ("frozenBytes", stats.frozen_bytes),
         ("tombstoneBytes", stats.tombstone_bytes),
     ] {

@@ -257,6 +257,7 @@ impl Scrape {
         for (purpose, bytes) in [
             ("entries", stats.total.entry_bytes),
             ("tables", stats.total.table_bytes),
+            ("slack", stats.total.slack_bytes),
             ("snapshot", stats.total.frozen_bytes),
             ("tombstones", stats.total.tombstone_bytes),
             ("timers", stats.timer_bytes),

@@ -13,7 +13,7 @@ use crate::shell::{self, Failure};
 const PACKAGES: [&str; 2] = ["inflightkv-server", "inflightkv-bench"];
 
 /// What `inflightkv-bench` runs besides its suite; anything else is taken for a benchmark of the suite.
-const PARTS: [&str; 4] = ["compare", "load", "counter", "traces"];
+const PARTS: [&str; 5] = ["compare", "load", "counter", "traces", "compression"];
 /// Comparisons that are asked for by their own name.
 const COMPARISONS: [&str; 3] = ["peers", "memory", "loops"];
 
@@ -35,10 +35,10 @@ pub(crate) struct Options {
     #[arg(long, value_parser = reason)]
     reason: Option<String>,
     /// Benchmarks of the suite [default: all of them], or one of peers, loops, memory, compare, load, counter,
-    /// traces
+    /// traces, compression
     #[arg(value_name = "WHAT")]
     what: Vec<String>,
-    /// For traces: the folder that has them
+    /// For traces and compression: the folder that has traces, or documents
     #[arg(long, value_name = "DIR", conflicts_with_all = ["check", "update_baseline"])]
     data: Option<PathBuf>,
     /// Arguments for `inflightkv-bench`; `-- --help` lists them

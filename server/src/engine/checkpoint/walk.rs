@@ -6,7 +6,7 @@ use crate::engine::coded::{Codings, StoredValue};
 use crate::engine::damage::FoundBy;
 use crate::engine::partitions::Table;
 use crate::engine::sequencer::Epoch;
-use inflightkv_core::{Entry, FrozenItem, Sequence, WalkState};
+use inflightkv_core::{Entry, EntryView, FrozenItem, Sequence, WalkState};
 use inflightkv_snapshot::{self as snapshot, BlockBuilder, EntryRef, RawBlock};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -282,7 +282,7 @@ impl Walker {
 }
 
 /// Of an entry that is not coded.
-fn entry_ref(entry: &Entry) -> EntryRef<'_> {
+fn entry_ref(entry: EntryView<'_>) -> EntryRef<'_> {
     EntryRef {
         sequence: entry.sequence().get(),
         version: entry.version(),
@@ -297,7 +297,7 @@ fn entry_ref(entry: &Entry) -> EntryRef<'_> {
 }
 
 impl Aside {
-    fn of(entry: &Entry, codings: &Codings) -> Self {
+    fn of(entry: EntryView<'_>, codings: &Codings) -> Self {
         Self {
             key: entry.key().to_owned(),
             media_type: entry.media_type().map(str::to_owned),

@@ -4,7 +4,7 @@ use super::{CODING_BYTES, Compression, CompressionMode};
 use crate::engine::coded::Codings;
 use inflightkv_compression::adaptive::{DICTIONARY_RAW_MAX, HOT, RAW_BYTES_MIN};
 use inflightkv_compression::batch::Place;
-use inflightkv_core::{CODEC_ELSEWHERE, Entry, HEAT_MAX, Sequence};
+use inflightkv_core::{CODEC_ELSEWHERE, EntryView, HEAT_MAX, Sequence};
 
 /// What is to be done with an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    pub(super) fn aim(&self, entry: &Entry, codings: &Codings) -> Aim {
+    pub(super) fn aim(&self, entry: EntryView<'_>, codings: &Codings) -> Aim {
         let off = self.settings.mode == CompressionMode::Off;
         match entry.coding() {
             Some(coding) if coding.codec == CODEC_ELSEWHERE => {
@@ -80,7 +80,7 @@ impl Judge<'_> {
     }
 
     /// What packing makes of an entry that takes `stored` bytes now.
-    fn pack(&self, entry: &Entry, stored: usize) -> Aim {
+    fn pack(&self, entry: EntryView<'_>, stored: usize) -> Aim {
         if !self.settings.may_pack(entry.raw_len()) || entry.is_incompressible() {
             Aim::Leave
         } else if entry.heat() == 0 && entry.sequence() <= self.cold {
@@ -94,7 +94,7 @@ impl Judge<'_> {
     }
 
     /// Whether time alone changes what is to be done with an entry.
-    pub(super) fn is_worth_another_look(&self, entry: &Entry, aim: Aim) -> bool {
+    pub(super) fn is_worth_another_look(&self, entry: EntryView<'_>, aim: Aim) -> bool {
         match aim {
             Aim::Wait => true,
             // It cools, or what comes of it may be packed.

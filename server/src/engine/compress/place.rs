@@ -32,9 +32,8 @@ struct Counts {
 }
 
 impl Counts {
-    /// An entry took the place of `old`, the same in another layout.
-    fn count(&mut self, is_coded: bool, is_packed: bool, old: &Entry) {
-        let was_packed = old.place().is_some();
+    /// An entry took the place of the same in another layout.
+    fn count(&mut self, is_coded: bool, is_packed: bool, was_packed: bool) {
         self.packed += u64::from(is_packed && !was_packed);
         self.unpacked += u64::from(was_packed && !is_packed);
         self.compressed += u64::from(is_coded && !is_packed);
@@ -116,8 +115,8 @@ impl Sweeper {
                             if let Some(place) = place {
                                 table.codings.blocks.keep(Place::from_bytes(place), raw_len);
                             }
-                            counts.count(is_coded, place.is_some(), &old);
-                            spent.push(old);
+                            counts.count(is_coded, place.is_some(), old.was_elsewhere);
+                            spent.extend(old.spent.into_iter().flatten());
                         }
                         Err(late) => {
                             counts.overtaken += 1;

@@ -422,7 +422,11 @@ impl Sweeper {
                 taken.push(Taken {
                     slot,
                     sequence: entry.sequence(),
-                    head: kept(arena, entry.head_bytes()),
+                    head: {
+                        let start = arena.len();
+                        entry.append_head(arena);
+                        start..arena.len()
+                    },
                     media_type: entry.media_type().map(str::to_owned),
                     heat: entry.heat(),
                     value,

@@ -49,6 +49,39 @@ impl From<Mismatch> for VersionedError {
     }
 }
 
+/// How every piece begins that carries the format's version: its magic, the checksum of everything from the version on,
+/// the version.
+pub(crate) mod head {
+    use super::{
+        Mismatch, VERSION as WRITTEN, VersionedError, magic, put, same, same_crc, u16_at, u32_at,
+    };
+
+    const MAGIC: usize = 0;
+    const CRC: usize = MAGIC + 8;
+    const VERSION: usize = CRC + size_of::<u32>();
+    /// Where the piece's own fields begin.
+    pub(crate) const BYTES: usize = VERSION + size_of::<u16>();
+
+    /// Writes it before everything else, which is complete.
+    pub(crate) fn put_head(bytes: &mut [u8], expected: &[u8; 8]) {
+        put(bytes, MAGIC, expected);
+        put(bytes, VERSION, &WRITTEN.to_le_bytes());
+        let crc = crc32fast::hash(&bytes[VERSION..]);
+        put(bytes, CRC, &crc.to_le_bytes());
+    }
+
+    /// Whether it is there, and the piece what was written; `bytes` are all of it.
+    pub(crate) fn check_head(bytes: &[u8], expected: &[u8; 8]) -> Result<(), VersionedError> {
+        magic(MAGIC, expected, &bytes[MAGIC..CRC])?;
+        same_crc(CRC, u32_at(bytes, CRC), &bytes[VERSION..])?;
+        match u16_at(bytes, VERSION) {
+            WRITTEN => Ok(()),
+            version if version > WRITTEN => Err(VersionedError::Newer { version }),
+            older => same(VERSION, "format version", WRITTEN, older).map_err(Mismatch::into),
+        }
+    }
+}
+
 /// `found` must equal `expected`; `what` names it in the message.
 pub(crate) fn same<T: PartialEq + Copy + std::fmt::Display>(
     offset: usize,

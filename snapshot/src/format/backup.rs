@@ -1,8 +1,7 @@
 //! A backup around its blocks: header and trailer (`FORMAT.md`, "Backup").
 
 use super::{
-    Mismatch, VERSION, VersionedError, array_at, magic, put, same, same_crc, u16_at, u32_at,
-    u64_at, zero,
+    Mismatch, VersionedError, array_at, head, magic, put, same, same_crc, u32_at, u64_at, zero,
 };
 use crate::manifest::StoreId;
 
@@ -20,10 +19,7 @@ pub struct BackupHeader {
 }
 
 mod header {
-    pub(super) const MAGIC: usize = 0;
-    pub(super) const CRC: usize = MAGIC + 8;
-    pub(super) const VERSION: usize = CRC + size_of::<u32>();
-    pub(super) const ZERO_A: usize = VERSION + size_of::<u16>();
+    pub(super) const ZERO_A: usize = super::head::BYTES;
     pub(super) const STORE_ID: usize = ZERO_A + size_of::<u16>();
     pub(super) const CUT: usize = STORE_ID + 16;
     pub(super) const CREATED_AT: usize = CUT + size_of::<u64>();
@@ -39,8 +35,6 @@ pub(crate) const HEADER_MAGIC: &[u8; 8] = b"IFKVBKUP";
 impl BackupHeader {
     pub(crate) fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
-        put(&mut bytes, header::MAGIC, HEADER_MAGIC);
-        put(&mut bytes, header::VERSION, &VERSION.to_le_bytes());
         put(&mut bytes, header::STORE_ID, &self.store_id);
         put(&mut bytes, header::CUT, &self.cut.to_le_bytes());
         put(
@@ -53,20 +47,12 @@ impl BackupHeader {
             header::PARTITIONS,
             &self.partitions.to_le_bytes(),
         );
-        let crc = crc32fast::hash(&bytes[header::VERSION..]);
-        put(&mut bytes, header::CRC, &crc.to_le_bytes());
+        head::put_head(&mut bytes, HEADER_MAGIC);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; HEADER]) -> Result<Self, VersionedError> {
-        magic(header::MAGIC, HEADER_MAGIC, &bytes[..header::CRC])?;
-        let crc = u32_at(bytes, header::CRC);
-        same_crc(header::CRC, crc, &bytes[header::VERSION..])?;
-        match u16_at(bytes, header::VERSION) {
-            VERSION => {}
-            version if version > VERSION => return Err(VersionedError::Newer { version }),
-            older => same(header::VERSION, "format version", VERSION, older)?,
-        }
+        head::check_head(bytes, HEADER_MAGIC)?;
         zero(header::ZERO_A, &bytes[header::ZERO_A..header::STORE_ID])?;
         zero(header::ZERO_B, &bytes[header::ZERO_B..])?;
         Ok(Self {

@@ -3,14 +3,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Mismatch, VERSION, VersionedError, magic, put, same, same_crc, u16_at, u32_at, zero};
+use super::{Mismatch, VersionedError, head, put, same, u32_at, zero};
 use crate::manifest::{Manifest, PARTS_MAX, Parent, Part, StoreId, Totals};
 use crate::names;
 
-const MAGIC: usize = 0;
-const CRC: usize = MAGIC + 8;
-const FORMAT: usize = CRC + size_of::<u32>();
-const ZERO: usize = FORMAT + size_of::<u16>();
+const ZERO: usize = head::BYTES;
 const LEN: usize = ZERO + size_of::<u16>();
 /// Bytes before the body.
 pub(crate) const PREFIX: usize = LEN + size_of::<u32>();
@@ -79,12 +76,9 @@ pub(crate) fn encode(manifest: &Manifest) -> Vec<u8> {
     let body = bincode::serde::encode_to_vec(&body, config())
         .expect("a body of numbers and short names, of at most PARTS_MAX parts, always encodes");
     let mut bytes = vec![0; PREFIX];
-    put(&mut bytes, MAGIC, MANIFEST_MAGIC);
-    put(&mut bytes, FORMAT, &VERSION.to_le_bytes());
     put(&mut bytes, LEN, &(body.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&body);
-    let crc = crc32fast::hash(&bytes[FORMAT..]);
-    put(&mut bytes, CRC, &crc.to_le_bytes());
+    head::put_head(&mut bytes, MANIFEST_MAGIC);
     bytes
 }
 
@@ -98,13 +92,7 @@ pub(crate) fn decode(bytes: &[u8], id: u64) -> Result<Manifest, VersionedError> 
         )
         .into());
     }
-    magic(MAGIC, MANIFEST_MAGIC, &bytes[MAGIC..CRC])?;
-    same_crc(CRC, u32_at(bytes, CRC), &bytes[FORMAT..])?;
-    match u16_at(bytes, FORMAT) {
-        VERSION => {}
-        version if version > VERSION => return Err(VersionedError::Newer { version }),
-        older => same(FORMAT, "format version", VERSION, older)?,
-    }
+    head::check_head(bytes, MANIFEST_MAGIC)?;
     zero(ZERO, &bytes[ZERO..LEN])?;
     let body = &bytes[PREFIX..];
     same(

@@ -2,8 +2,7 @@
 
 use super::filter::FILTER_MIN;
 use super::{
-    Mismatch, VERSION, VersionedError, array_at, magic, put, same, same_crc, u16_at, u32_at,
-    u64_at, zero,
+    Mismatch, VersionedError, array_at, head, magic, put, same, same_crc, u32_at, u64_at, zero,
 };
 use crate::manifest::{Kind, StoreId};
 
@@ -25,10 +24,7 @@ pub struct PartHeader {
 }
 
 mod header {
-    pub(super) const MAGIC: usize = 0;
-    pub(super) const CRC: usize = MAGIC + 8;
-    pub(super) const VERSION: usize = CRC + size_of::<u32>();
-    pub(super) const ZERO: usize = VERSION + size_of::<u16>();
+    pub(super) const ZERO: usize = super::head::BYTES;
     pub(super) const STORE_ID: usize = ZERO + size_of::<u16>();
     pub(super) const SNAPSHOT: usize = STORE_ID + 16;
     pub(super) const NUMBER: usize = SNAPSHOT + size_of::<u64>();
@@ -47,8 +43,6 @@ const INCREMENTAL: u32 = 2;
 impl PartHeader {
     pub(crate) fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
-        put(&mut bytes, header::MAGIC, HEADER_MAGIC);
-        put(&mut bytes, header::VERSION, &VERSION.to_le_bytes());
         put(&mut bytes, header::STORE_ID, &self.store_id);
         put(&mut bytes, header::SNAPSHOT, &self.snapshot.to_le_bytes());
         put(&mut bytes, header::NUMBER, &self.number.to_le_bytes());
@@ -63,20 +57,12 @@ impl PartHeader {
             header::PARENT_CUT,
             &self.parent_cut.to_le_bytes(),
         );
-        let crc = crc32fast::hash(&bytes[header::VERSION..]);
-        put(&mut bytes, header::CRC, &crc.to_le_bytes());
+        head::put_head(&mut bytes, HEADER_MAGIC);
         bytes
     }
 
     pub(crate) fn decode(bytes: &[u8; HEADER]) -> Result<Self, VersionedError> {
-        magic(header::MAGIC, HEADER_MAGIC, &bytes[..header::CRC])?;
-        let crc = u32_at(bytes, header::CRC);
-        same_crc(header::CRC, crc, &bytes[header::VERSION..])?;
-        match u16_at(bytes, header::VERSION) {
-            VERSION => {}
-            version if version > VERSION => return Err(VersionedError::Newer { version }),
-            older => same(header::VERSION, "format version", VERSION, older)?,
-        }
+        head::check_head(bytes, HEADER_MAGIC)?;
         zero(header::ZERO, &bytes[header::ZERO..header::STORE_ID])?;
         let kind = match u32_at(bytes, header::KIND) {
             FULL => Kind::Full,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::report::compare::{Trend, trend};
-use crate::report::{Document, Figure, Section};
+use crate::report::{Better, Document, Figure, Section};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -37,29 +37,54 @@ pub(crate) fn render(document: &Document, baseline: Option<&Document>) -> String
     // In this order, so that nothing measured is taken for a place to fill.
     PAGE.replace("{{title}}", &escape(&document.title))
         .replace("{{navigation}}", &navigation)
-        .replace("{{tiles}}", &tiles(document, baseline))
+        .replace("{{cards}}", &cards(document, baseline))
         .replace("{{machine}}", &machine(document, baseline))
         .replace("{{subtitle}}", &escape(&subtitle))
         .replace("{{sections}}", &sections)
 }
 
-fn tiles(document: &Document, baseline: Option<&Document>) -> String {
+/// A card for each benchmark, with the figures that say most.
+fn cards(document: &Document, baseline: Option<&Document>) -> String {
     let mut out = String::new();
     for section in &document.sections {
-        for figure in section.figures.iter().filter(|figure| figure.headline) {
-            let before = baseline.and_then(|baseline| baseline.value(&section.name, &figure.name));
-            let change = change(figure, before);
+        let rows: String = section
+            .figures
+            .iter()
+            .filter(|figure| figure.headline)
+            .map(|figure| row(section, figure, baseline))
+            .collect();
+        if !rows.is_empty() {
             write!(
                 out,
-                r#"<div class="tile"><b>{}</b><span>{}{}</span></div>"#,
-                escape(&figure.unit.show(figure.value)),
-                escape(&figure.name),
-                change.map_or_else(String::new, |change| format!("<br>{change}"))
+                r##"<div class="card"><h3><a href="#{}">{}</a></h3><dl>{rows}</dl></div>"##,
+                escape(&section.name),
+                escape(&section.title)
             )
             .expect("writing to memory does not fail");
         }
     }
     out
+}
+
+fn row(section: &Section, figure: &Figure, baseline: Option<&Document>) -> String {
+    let before = baseline.and_then(|baseline| baseline.value(&section.name, &figure.name));
+    let change = change(figure, before);
+    format!(
+        "<div><dt>{}{}</dt><dd>{}{}</dd></div>",
+        escape(&figure.name),
+        direction(figure.better),
+        escape(&figure.unit.show(figure.value)),
+        change.map_or_else(String::new, |change| format!("<br>{change}"))
+    )
+}
+
+/// An arrow to where it is better.
+fn direction(better: Better) -> &'static str {
+    match better {
+        Better::Higher => r#" <span class="arrow" title="more is better">↑</span>"#,
+        Better::Lower => r#" <span class="arrow" title="less is better">↓</span>"#,
+        Better::Neither => "",
+    }
 }
 
 /// `1.12× the baseline`, coloured by whether that is good.
@@ -128,8 +153,9 @@ fn table(section: &Section, baseline: Option<&Document>, out: &mut String) -> st
     for figure in &section.figures {
         write!(
             out,
-            r#"<tr><td>{}</td><td class="number">{}</td>"#,
+            r#"<tr><td>{}{}</td><td class="number">{}</td>"#,
             escape(&figure.name),
+            direction(figure.better),
             escape(&figure.unit.show(figure.value))
         )?;
         if let Some(baseline) = baseline {
@@ -172,9 +198,9 @@ fn machine(document: &Document, baseline: Option<&Document>) -> String {
 mod tests {
     use super::*;
     use crate::environment::Environment;
+    use crate::report::FORMAT;
     use crate::report::chart::{Axis, Chart};
     use crate::report::unit::Unit;
-    use crate::report::{Better, FORMAT};
 
     fn document(value: f64) -> Document {
         let mut section = Section::new("reads", "Reads & more", "What <was> done.");

@@ -25,6 +25,7 @@ const FILES_BESIDE: u64 = 128;
 
 /// Runs the server until it has been asked to end.
 pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
+    take_small_pages();
     let (effective, config) = load(matches)?;
     let rules = rules(&config).map_err(Failure::Usage)?;
     let tokens = tokens(&config).map_err(Failure::Usage)?;
@@ -110,6 +111,13 @@ fn return_freed_memory(config: &Config) -> Option<std::io::Error> {
         command.arg0(name);
     }
     Some(command.args(arguments).envs(ALLOCATOR).exec())
+}
+
+/// Memory comes in pages of 4 KiB from here on. The allocator asks the kernel for huge ones, of which the first few objects of
+/// every thread take one each: that is most of the memory of a server that holds nothing.
+fn take_small_pages() {
+    // A kernel that does not know the request has no huge pages to give either.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
 }
 
 /// Has the server follow another one, if it is to.

@@ -324,7 +324,9 @@ fn turn_on(
         .collect();
     let mut segments = before.map(Wal::segments).unwrap_or_default();
     segments.retain(|segment| numbers.contains(&segment.number));
-    let newest = numbers.into_iter().max().unwrap_or(0);
+    let newest = segments.last().map_or(0, |segment| segment.number);
+    // One that the log before failed to begin has no records, and would be neither known nor in a row with the next.
+    remove_from(&*persistence.disk.wal, newest + 1).map_err(|error| failed(error.to_string()))?;
     let follows = Lsn::new(shared.durable_until.load(Ordering::Acquire));
     let start = wal::Start {
         store_id: shared.checkpointer.store_id(),
@@ -477,6 +479,22 @@ fn read_mark(disk: &dyn snapshot::Storage) -> io::Result<Option<(u64, u64)>> {
     Ok(Some(parsed.unwrap_or((u64::MAX, u64::MAX))))
 }
 
+/// Removes the segments from `first` on, the last one first: what is left after a crash in between is without a gap.
+fn remove_from(log: &dyn wal::Storage, first: u64) -> io::Result<()> {
+    let mut doomed: Vec<(u64, String)> = log
+        .list()?
+        .into_iter()
+        .filter_map(|name| Some((segment_number(&name)?, name)))
+        .filter(|(number, _)| *number >= first)
+        .collect();
+    doomed.sort();
+    for (_, name) in doomed.iter().rev() {
+        log.remove(name)?;
+        log.sync_dir()?;
+    }
+    Ok(())
+}
+
 /// Before a recovery: the log of a switch that did not come to its end is removed.
 ///
 /// # Errors
@@ -491,23 +509,7 @@ pub(super) fn settle(persistence: &Persistence) -> Result<(), RecoverError> {
         chain::Found::None | chain::Found::AllDamaged(_) => 0,
     };
     if cut < first.saturating_sub(1) {
-        let log = &*persistence.disk.wal;
-        let remove = || -> io::Result<()> {
-            let mut doomed: Vec<(u64, String)> = log
-                .list()?
-                .into_iter()
-                .filter_map(|name| Some((segment_number(&name)?, name)))
-                .filter(|(number, _)| *number >= segment)
-                .collect();
-            doomed.sort();
-            // The last first: what is left after a crash in between is still without a gap.
-            for (_, name) in doomed.iter().rev() {
-                log.remove(name)?;
-                log.sync_dir()?;
-            }
-            Ok(())
-        };
-        remove().map_err(RecoverError::Staged)?;
+        remove_from(&*persistence.disk.wal, segment).map_err(RecoverError::Staged)?;
         tracing::info!(
             "persistence was being turned on and was not yet: going on with what was there before"
         );

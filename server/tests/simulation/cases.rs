@@ -332,7 +332,7 @@ fn line(step: &Step) -> String {
 
 pub(crate) fn summary(tally: &Tally) -> String {
     format!(
-        "{} simulated crashes ({} kills, {} power cuts; {} of them in a recovery), {} changes, {} of them said to be durable and found again, {} snapshots ({} incremental), {} errors of the disk",
+        "{} simulated crashes ({} kills, {} power cuts; {} of them in a recovery), {} changes, {} of them said to be durable and found again, {} snapshots ({} incremental), {} backups, {} restores in place of everything, {} keys merged, {} switches of persistence, {} records followed, {} errors of the disk",
         tally.crashes(),
         tally.kills,
         tally.power_cuts,
@@ -341,6 +341,11 @@ pub(crate) fn summary(tally: &Tally) -> String {
         tally.kept,
         tally.full_snapshots + tally.increments,
         tally.increments,
+        tally.backups,
+        tally.replaced,
+        tally.merged,
+        tally.switched_off + tally.switched_on,
+        tally.followed,
         tally.errors,
     )
 }

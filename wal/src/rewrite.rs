@@ -114,6 +114,10 @@ impl Rewrite<'_> {
             let frame = match reader.next(expected).map_err(io)? {
                 Next::Frame(frame) => frame,
                 Next::End if expected.previous() >= info.last_lsn => break,
+                // What a log that failed left behind its last record: nobody misses it, and it stays as it is.
+                Next::Bad(_) if expected.previous() >= info.last_lsn => {
+                    return Ok(Rewritten::NotWorth);
+                }
                 other => {
                     let fault = match other {
                         Next::Bad(fault) => fault,

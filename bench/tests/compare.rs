@@ -99,6 +99,30 @@ fn peers_that_are_installed_are_measured() {
     assert!(folder.path().join("peers.html").is_file());
 }
 
+/// Where no peer is installed each is named with what would install it, and nothing is measured.
+#[test]
+fn a_comparison_of_nobody_is_refused() {
+    let output = Command::new(BENCH)
+        .args(["compare", "peers", "--servers", "redis,etcd"])
+        .env("PATH", "/nowhere")
+        .output()
+        .expect("the program was built for this test");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{output:?}");
+    let lines: Vec<&str> = error.lines().collect();
+    assert_eq!(lines.len(), 3, "{error}");
+    assert!(
+        lines[0].contains("redis-server is not installed")
+            && lines[0].contains("apt-get install redis-server"),
+        "{error}"
+    );
+    assert!(lines[1].contains("apt-get install etcd-server"), "{error}");
+    assert!(
+        lines[2].contains("none of the servers that were asked for is installed"),
+        "{error}"
+    );
+}
+
 #[test]
 fn the_other_design_does_the_same_work() {
     let folder = tempfile::tempdir().expect("a folder");

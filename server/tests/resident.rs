@@ -1,7 +1,7 @@
 //! The whole process beside its limit: resident bytes while ten times the limit is written, in sizes from 10 bytes to 1 MiB.
 //!
 //! What is resident is more than what is accounted by the program itself and by what the allocator rounds up and keeps: at
-//! most a tenth of the limit and 32 MiB.
+//! most a tenth of the limit and 32 MiB. And the process that holds nothing.
 //!
 //! `cargo test --release -p inflightkv-server --test resident -- --nocapture` prints the curve; with
 //! `INFLIGHT_RESIDENT_MIB=256` in the environment for another limit.
@@ -10,6 +10,16 @@
 mod support;
 
 use support::Server;
+
+/// Huge pages would make 12 MiB of what is 2: one for the first objects of every thread.
+#[test]
+fn a_server_that_holds_nothing_takes_little() {
+    let server = Server::start(&["--threads", "2"]);
+    server.ask("PUT /v1/kv/a", "{}");
+    let bytes = server.anonymous_bytes();
+    assert!(bytes < 8 << 20, "{bytes} bytes beside the program");
+    assert!(server.terminate());
+}
 
 #[test]
 fn the_process_stays_near_its_limit() {

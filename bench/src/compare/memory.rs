@@ -76,7 +76,7 @@ pub(crate) fn run(options: &Memory) -> Result<(), Error> {
         launcher: Launcher::new(&options.subjects, folder.path())?,
         folder: folder.path(),
     };
-    let servers = servers::available(&options.servers)
+    let servers = servers::available(&options.servers)?
         .into_iter()
         .map(|name| match name {
             ServerName::Redis => bench.redis(),

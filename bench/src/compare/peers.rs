@@ -108,7 +108,7 @@ impl Work {
 }
 
 pub(crate) fn run(options: &Peers) -> Result<(), Error> {
-    let names = servers::available(&options.servers);
+    let names = servers::available(&options.servers)?;
     let folder = temporary_folder(options.subjects.temp.as_deref())?;
     let environment = Environment::read().with_disk(folder.path())?;
     let baseline = output::baseline(&options.output, "peers", &environment)?;

@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Speed) -> Result<(), Error> {
     let environment = Environment::read();
     let folder = temporary_folder(options.subjects.temp.as_deref())?;
     let launcher = Launcher::new(&options.subjects, folder.path())?;
-    let names = servers::available(&options.servers);
+    let names = servers::available(&options.servers)?;
     let bytes = options.data.value_bytes;
     let servers: Vec<Server> = names
         .iter()

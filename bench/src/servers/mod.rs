@@ -336,8 +336,8 @@ impl<'a> Launcher<'a> {
     }
 }
 
-/// Those of the servers that can be compared here; what is missing is said on standard error.
-pub(crate) fn available(names: &[ServerName]) -> Vec<ServerName> {
+/// Those of the servers that can be compared here; what is missing is said on standard error. An error if nothing is left.
+pub(crate) fn available(names: &[ServerName]) -> Result<Vec<ServerName>, Error> {
     let mut there = Vec::new();
     for &name in names {
         match name.program() {
@@ -353,7 +353,13 @@ pub(crate) fn available(names: &[ServerName]) -> Vec<ServerName> {
         eprintln!("{REDIS} is not installed, and webdis is nothing without it, so it is left out");
         there.retain(|&name| name != ServerName::Webdis);
     }
-    there
+    if there.is_empty() {
+        return Err(Error::Usage(
+            "none of the servers that were asked for is installed; --servers inflightkv,bare needs nothing else"
+                .to_owned(),
+        ));
+    }
+    Ok(there)
 }
 
 fn on_path(program: &str) -> bool {

@@ -101,12 +101,21 @@ impl Server {
 
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> usize {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// What of it is the process's own, not its program's.
+    pub(crate) fn anonymous_bytes(&self) -> usize {
+        self.status_bytes("RssAnon:")
+    }
+
+    fn status_bytes(&self, name: &str) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .expect("the process lives");
         let line = status
             .lines()
-            .find(|line| line.starts_with("VmRSS:"))
-            .expect("a resident size");
+            .find(|line| line.starts_with(name))
+            .expect("a size");
         line.split_whitespace()
             .nth(1)
             .expect("a number")

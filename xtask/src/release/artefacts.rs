@@ -247,7 +247,7 @@ impl Artefacts<'_> {
             item(
                 "usr/lib/systemd/system/inflightkv.service",
                 0o644,
-                source("packaging/inflightkv.service")?,
+                source("deploy/systemd/inflightkv.service")?,
             ),
             item(
                 "etc/inflightkv/inflightkv.toml",

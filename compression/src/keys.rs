@@ -5,8 +5,8 @@
 //! key that begins with none of the prefixes is its own code, so nothing has to be escaped.
 //!
 //! A dictionary never changes, and a key is coded by the longest of its prefixes: so equal keys have equal codes, and a
-//! look-up codes the key it looks for once and compares bytes, or asks [`KeyDictionary::matches`] and codes nothing. To code
-//! by other prefixes is to code every key anew with another dictionary.
+//! look-up codes the key it looks for once and compares bytes, or asks [`KeyDictionary::matches`] and codes nothing. One that
+//! [extends](KeyDictionary::extended) another reads what that coded, and a look-up that asks finds it.
 
 use std::collections::HashMap;
 
@@ -67,6 +67,56 @@ impl KeyDictionary {
         })
     }
 
+    /// A dictionary that codes by `more` prefixes as well, as long as there are codes, without changing what the codes of
+    /// this one stand for; but those that `is_free` names may be given to another prefix when there are no others. Prefixes
+    /// that are there already, or that no dictionary takes, are passed over.
+    #[must_use]
+    pub fn extended<'a>(
+        &self,
+        more: impl IntoIterator<Item = &'a str>,
+        is_free: impl Fn(u8) -> bool,
+    ) -> Self {
+        let mut prefixes = self.prefixes.clone();
+        // There are at most 64.
+        let mut free = (0..prefixes.len() as u8).filter(|code| is_free(*code));
+        for prefix in more {
+            let fits = (1..=PREFIX_BYTES_MAX).contains(&prefix.len());
+            if !fits || prefixes.iter().any(|known| **known == *prefix) {
+                continue;
+            }
+            if prefixes.len() < PREFIXES_MAX {
+                prefixes.push(prefix.into());
+            } else if let Some(code) = free.next() {
+                prefixes[usize::from(code)] = prefix.into();
+            } else {
+                break;
+            }
+        }
+        Self::new(&prefixes).expect("different prefixes within the limits")
+    }
+
+    /// The prefix that `code`, from 0 on, stands for; empty if it stands for none.
+    #[must_use]
+    pub fn prefix(&self, code: u8) -> &str {
+        self.prefixes
+            .get(usize::from(code))
+            .map_or("", |prefix| prefix)
+    }
+
+    /// Whether a code makes `key` shorter.
+    #[must_use]
+    pub fn shortens(&self, key: &str) -> bool {
+        self.longest(key)
+            .is_some_and(|code| self.prefixes[usize::from(code)].len() > 1)
+    }
+
+    fn longest(&self, key: &str) -> Option<u8> {
+        self.by_length
+            .iter()
+            .copied()
+            .find(|code| key.starts_with(&*self.prefixes[usize::from(*code)]))
+    }
+
     /// The prefixes, in the order of their codes.
     pub fn prefixes(&self) -> impl Iterator<Item = &str> {
         self.prefixes.iter().map(|prefix| &**prefix)
@@ -81,14 +131,10 @@ impl KeyDictionary {
 
     /// Appends the code of `key` to `out`.
     pub fn encode(&self, key: &str, out: &mut Vec<u8>) {
-        let longest = self
-            .by_length
-            .iter()
-            .find(|code| key.starts_with(&*self.prefixes[usize::from(**code)]));
-        match longest {
+        match self.longest(key) {
             Some(code) => {
                 out.push(FIRST_CODE + code);
-                let prefix = &self.prefixes[usize::from(*code)];
+                let prefix = &self.prefixes[usize::from(code)];
                 out.extend_from_slice(&key.as_bytes()[prefix.len()..]);
             }
             None => out.extend_from_slice(key.as_bytes()),

@@ -40,6 +40,37 @@ fn a_key_is_coded_by_its_longest_prefix() {
     assert!(dictionary.matches(b"\x80admin:1", "user:admin:1"));
 }
 
+/// A dictionary that grew reads what was coded before it did, and finds it.
+#[test]
+fn a_dictionary_grows_without_changing_what_codes_stand_for() {
+    let first = KeyDictionary::new(&["user:", "x"]).expect("sound");
+    let long = "y".repeat(PREFIX_BYTES_MAX + 1);
+    let more = ["user:admin:", "user:", "", &long, "job/"];
+    let grown = first.extended(more, |_| true);
+    assert_eq!(
+        grown.prefixes().collect::<Vec<_>>(),
+        ["user:", "x", "user:admin:", "job/"]
+    );
+    assert_eq!((grown.prefix(3), grown.prefix(4)), ("job/", ""));
+    let before = coded(&first, "user:admin:7");
+    assert_eq!(decoded(&grown, &before).as_deref(), Ok("user:admin:7"));
+    assert!(grown.matches(&before, "user:admin:7"));
+    assert_eq!(coded(&grown, "user:admin:7"), b"\x827");
+    assert!(grown.shortens("job/1") && !grown.shortens("xyz") && !grown.shortens("job"));
+    // When it is full, only what is free goes.
+    let many: Vec<String> = (0..PREFIXES_MAX)
+        .map(|number| format!("{number}:"))
+        .collect();
+    let full = first.extended(many.iter().map(|prefix| &prefix[..]), |_| false);
+    assert_eq!(full.prefixes().count(), PREFIXES_MAX);
+    let another = full.extended(["late/", "later/", "latest/"], |code| {
+        code == 1 || code == 5
+    });
+    assert_eq!((another.prefix(1), another.prefix(5)), ("late/", "later/"));
+    let kept = |code: u8| code == 1 || code == 5 || another.prefix(code) == full.prefix(code);
+    assert!((0..PREFIXES_MAX as u8).all(kept));
+}
+
 #[test]
 fn what_is_no_code_is_an_error() {
     let dictionary = KeyDictionary::new(&["user:"]).expect("sound");

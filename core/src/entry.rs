@@ -13,7 +13,7 @@
 //!  20    8 expiry     only when flagged; milliseconds since the Unix epoch, 0 for none
 //!   .  1+4 coding     only when flagged: codec (low half) and dictionary (high half), length before coding
 //!   .  1+n media type only when flagged: its length, then its text
-//!   .    k key
+//!   .    k key        its text, or a code for a prefix and the rest of it: see `keys`
 //!   .    v value      as it is stored; only up to `INLINE_MAX` bytes; a larger one stands beside the head
 //! ```
 //!
@@ -360,13 +360,16 @@ impl Entry {
         self.little_endian::<2>(KEY_LEN) as usize
     }
 
-    /// The key's bytes; always valid UTF-8.
+    /// The key's bytes as they are stored: its text, or a code and the rest of it ([`KeyCode`](crate::KeyCode)).
     pub fn key_bytes(&self) -> &[u8] {
         let at = self.key_at();
         &self.head()[at..at + self.key_len()]
     }
 
     /// The key.
+    ///
+    /// # Panics
+    /// It is stored coded, as no draft is: then [`Partition::key_of`](crate::Partition::key_of) knows it.
     pub fn key(&self) -> &str {
         text(self.key_bytes())
     }
@@ -399,6 +402,28 @@ impl Entry {
     /// Everything up to the value, to lay the same entry out anew with [`Entry::recoded`].
     pub fn head_bytes(&self) -> &[u8] {
         &self.head()[..self.key_at() + self.key_len()]
+    }
+
+    /// The key in `head`, the [head](Self::head_bytes) of an entry, as it is stored.
+    ///
+    /// # Panics
+    /// `head` is not a head.
+    pub fn key_in_head(head: &[u8]) -> &[u8] {
+        let len = u16::from_le_bytes([head[KEY_LEN], head[KEY_LEN + 1]]);
+        &head[head.len() - usize::from(len)..]
+    }
+
+    /// Appends `head`, the [head](Self::head_bytes) of an entry, to `out`, with its key stored as `key`.
+    ///
+    /// # Panics
+    /// `head` is not a head, or `key` is longer than [`KEY_BYTES_MAX`].
+    pub fn head_with_key(head: &[u8], key: &[u8], out: &mut Vec<u8>) {
+        let before = head.len() - Self::key_in_head(head).len();
+        let key_len = u16::try_from(key.len()).expect("a key is not longer than an entry can hold");
+        out.extend_from_slice(&head[..KEY_LEN]);
+        out.extend_from_slice(&key_len.to_le_bytes());
+        out.extend_from_slice(&head[CRC..before]);
+        out.extend_from_slice(key);
     }
 
     /// The entry that `head` is the [head](Self::head_bytes) of, with its value stored another way.

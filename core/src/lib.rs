@@ -26,11 +26,13 @@
 
 mod command;
 mod cursor;
+mod decide;
 mod dirty;
 mod entry;
 mod frozen;
 mod heap;
 mod index;
+mod keys;
 mod memtable;
 pub mod merge;
 mod mutation;
@@ -50,12 +52,13 @@ pub use entry::{
     INLINE_MAX, KEY_BYTES_MAX, MEDIA_TYPE_BYTES_MAX, PLACE_BYTES, Sameness,
 };
 pub use frozen::{FrozenItem, WalkState};
+pub use keys::{CODED_KEY_BYTES_MAX, KEY_CODE_FIRST, KEY_CODES, KeyCode};
 pub use memtable::{Coded, CodedShare, hash_key};
 pub use merge::{PatchError, PatchKind, PatchLimits};
 pub use mutation::{Applied, Cause, LoadedEntry, Logged, Mutation, Reclaimed};
 pub use numbers::{Sequence, Slot, VERSION_MAX, Version};
 pub use outcome::{Current, Decision, FailedCondition, Outcome};
-pub use partition::{Left, Partition, PartitionStats, Recoded, Tombstones};
+pub use partition::{Left, Partition, PartitionStats, Tombstones};
 pub use view::EntryView;
 
 #[cfg(doctest)]

@@ -6,9 +6,11 @@
 use crate::entry::{CODING_NUMBER_MAX, Coding, Entry};
 use crate::heap::{Address, Heap};
 use crate::index::Index;
+use crate::keys::{self, KeyCode, Keys};
 use crate::numbers::{Sequence, Slot};
 use crate::view::{EntryView, Packing};
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 /// The hash by which [`Partition`](crate::Partition) finds `key`. The caller computes it before it locks anything.
 pub fn hash_key<S: BuildHasher>(hasher: &S, key: &str) -> u64 {
@@ -66,6 +68,8 @@ pub(crate) struct Memtable<S> {
     bytes: usize,
     /// What of them is coded.
     coded: Coded,
+    /// How keys are stored.
+    keys: Keys,
     hasher: S,
 }
 
@@ -139,6 +143,7 @@ impl<S: BuildHasher> Memtable<S> {
             free_wholes: Vec::new(),
             bytes: 0,
             coded: Coded::default(),
+            keys: Keys::default(),
             hasher,
         }
     }
@@ -155,6 +160,17 @@ impl<S: BuildHasher> Memtable<S> {
         &self.coded
     }
 
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    pub(crate) fn set_key_code(
+        &mut self,
+        code: Option<Arc<dyn KeyCode>>,
+    ) -> Option<Arc<dyn KeyCode>> {
+        self.keys.set(code)
+    }
+
     /// Heap bytes of the index, the slots and the lists of what is free.
     pub(crate) fn table_bytes(&self) -> usize {
         self.index.bytes()
@@ -162,6 +178,7 @@ impl<S: BuildHasher> Memtable<S> {
             + (self.free.capacity() + self.free_wholes.capacity()) * size_of::<u32>()
             + self.wholes.capacity() * size_of::<Entry>()
             + self.heap.table_bytes()
+            + self.keys.bytes()
     }
 
     /// Bytes that are allocated for packed entries and hold none.
@@ -179,7 +196,7 @@ impl<S: BuildHasher> Memtable<S> {
         self.index
             .find(hash, |slot| {
                 self.entry(Slot::new(slot))
-                    .is_some_and(|entry| entry.key_bytes() == key)
+                    .is_some_and(|entry| self.keys.is(entry.key_bytes(), key))
             })
             .map(Slot::new)
     }
@@ -208,7 +225,7 @@ impl<S: BuildHasher> Memtable<S> {
 
     pub(crate) fn hash_at(&self, slot: Slot) -> Option<u64> {
         self.entry(slot)
-            .map(|entry| self.hasher.hash_one(entry.key_bytes()))
+            .map(|entry| self.keys.hash(entry.key_bytes(), &self.hasher))
     }
 
     /// Adds an entry whose key is not there.
@@ -296,7 +313,9 @@ impl<S: BuildHasher> Memtable<S> {
         };
         let view = self.view(handle).expect("it was just laid there");
         let (footprint, coding) = (view.footprint(), coding_of(view));
+        let code = keys::code_of(view.key_bytes());
         self.bytes += footprint;
+        self.keys.count(code);
         if let Some((coding, stored)) = coding {
             self.coded.count(coding, stored);
         }
@@ -308,10 +327,12 @@ impl<S: BuildHasher> Memtable<S> {
         let handle = std::mem::replace(&mut self.slots[slot.index()], Handle::VACANT);
         let view = self.view(handle)?;
         let (footprint, packed_len) = (view.footprint(), view.packed_len());
+        let code = keys::code_of(view.key_bytes());
         if let Some((coding, stored)) = coding_of(view) {
             self.coded.uncount(coding, stored);
         }
         self.bytes -= footprint;
+        self.keys.uncount(code);
         match Place::from(handle) {
             Place::Nowhere => None,
             Place::Packed(address) => {

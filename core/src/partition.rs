@@ -1,24 +1,20 @@
 //! A share of the keys: decides commands, applies what was decided, and hides what has expired.
 
-use crate::command::{
-    Command, Compared, Conditions, EtagCondition, Operation, Patch, PatchExpiry, Prepared,
-    PutExpiry, VersionCondition,
-};
+use crate::command::{Command, Operation};
+use crate::decide::{Decider, failed_condition};
 use crate::dirty::Dirty;
-use crate::entry::{
-    self, Draft, DraftValue, Entry, HEAT_MAX, KEY_BYTES_MAX, PLACE_BYTES, Sameness,
-};
+use crate::entry::{self, Draft, DraftValue, Entry, HEAT_MAX, PLACE_BYTES};
 use crate::frozen::{Frozen, FrozenItem, Tombstone, WalkState};
+use crate::keys::{KEY_CODES, KeyCode};
 use crate::memtable::{Coded, Memtable, Spent};
-use crate::merge::{self, PatchError, PatchKind};
 use crate::mutation::{Applied, Cause, Change, LoadedEntry, Logged, Mutation, Reclaimed};
-use crate::numbers::{Sequence, Slot, VERSION_MAX};
-use crate::outcome::{Current, Decision, FailedCondition, Outcome};
+use crate::numbers::{Sequence, Slot};
+use crate::outcome::Decision;
 use crate::view::EntryView;
-use bytes::Bytes;
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// A table of entries, and what belongs to it. Plain data: whoever has `&mut` may change it, nobody else sees it.
 pub struct Partition<S> {
@@ -49,15 +45,6 @@ pub struct Left {
     pub place: [u8; PLACE_BYTES],
     /// Its length in bytes.
     pub raw_len: usize,
-}
-
-/// What putting an entry in another layout in its place did.
-#[derive(Debug)]
-pub struct Recoded {
-    /// Whether the value lay [elsewhere](crate::CODEC_ELSEWHERE) before.
-    pub was_elsewhere: bool,
-    /// What is to be released outside the lock.
-    pub spent: [Option<Entry>; 2],
 }
 
 /// Removals that are no longer needed; of use only to be dropped.
@@ -194,7 +181,8 @@ impl<S: BuildHasher> Partition<S> {
     }
 
     /// What the log keeps of `mutation`, which this partition decided and has not applied yet.
-    pub fn logged<'a>(&'a self, mutation: &'a Mutation) -> Logged<'a> {
+    /// The key of an entry that is removed is written into `buffer` if it is stored coded.
+    pub fn logged<'a>(&'a self, mutation: &'a Mutation, buffer: &'a mut String) -> Logged<'a> {
         match &mutation.change {
             // A draft is never coded: what is stored is the value.
             Change::Put(entry) => Logged {
@@ -214,7 +202,7 @@ impl<S: BuildHasher> Partition<S> {
                     .and_then(|slot| self.table.entry(slot))
                     .expect("a removal is decided on an entry and applied before anything else");
                 Logged {
-                    key: entry.key(),
+                    key: self.table.keys().text(entry.key_bytes(), buffer),
                     removed: Some(*cause),
                     value: &[],
                     shared_value: None,
@@ -410,7 +398,7 @@ impl<S: BuildHasher> Partition<S> {
     ///
     /// # Errors
     /// The key was changed or removed meanwhile; `entry` is handed back.
-    pub fn recode(&mut self, slot: Slot, mut entry: Entry) -> Result<Recoded, Entry> {
+    pub fn recode(&mut self, slot: Slot, mut entry: Entry) -> Result<[Option<Entry>; 2], Entry> {
         let Some(current) = self
             .table
             .entry(slot)
@@ -418,16 +406,17 @@ impl<S: BuildHasher> Partition<S> {
         else {
             return Err(entry);
         };
-        // What did not pay for the layout before may pay for this one.
-        entry.take_marks(current.flags() & !entry::IS_INCOMPRESSIBLE);
+        let mut marks = current.flags();
+        if entry.coding() != current.coding() {
+            // What did not pay for the layout before may pay for this one.
+            marks &= !entry::IS_INCOMPRESSIBLE;
+        }
+        entry.take_marks(marks);
         // Not through `leave`: a walk in progress meets the same value in its new form.
-        let was_elsewhere = current.place().is_some();
-        note_left(&mut self.left, current);
-        let spent = self.table.replace(slot, entry);
-        Ok(Recoded {
-            was_elsewhere,
-            spent,
-        })
+        if entry.place() != current.place() {
+            note_left(&mut self.left, current);
+        }
+        Ok(self.table.replace(slot, entry))
     }
 
     /// Whether there is anything to [take](Self::take_left).
@@ -466,6 +455,28 @@ impl<S: BuildHasher> Partition<S> {
         self.table.coded().by_dictionary[usize::from(dictionary)] + kept
     }
 
+    /// The key of an entry that is here, written into `buffer` if it is stored coded.
+    pub fn key_of<'a>(&'a self, entry: EntryView<'a>, buffer: &'a mut String) -> &'a str {
+        self.table.keys().text(entry.key_bytes(), buffer)
+    }
+
+    /// Keys may be stored coded so from now on ([`Entry::head_with_key`], [`Partition::recode`]), or, with `None`, may not;
+    /// what they were coded by before is handed out, to be released outside the lock. Codes that keys are
+    /// [stored with](Self::coded_keys) keep their meaning.
+    pub fn set_key_code(&mut self, code: Option<Arc<dyn KeyCode>>) -> Option<Arc<dyn KeyCode>> {
+        debug_assert!(
+            code.is_some() || !self.is_frozen() && self.coded_keys() == [0; KEY_CODES],
+            "a code is not taken away while keys are coded by it"
+        );
+        self.table.set_key_code(code)
+    }
+
+    /// How many entries have a key that is stored with each code. A snapshot in progress may keep others alive: while
+    /// [frozen](Self::is_frozen), no code is given up.
+    pub fn coded_keys(&self) -> [u32; KEY_CODES] {
+        self.table.keys().counts()
+    }
+
     /// Visits visible entries with `prefix` from slot `from` on, examining at most `examine_max` slots, and says where
     /// to go on; `None` at the end. When `visit` breaks, the scan goes on behind the entry it was shown.
     ///
@@ -491,7 +502,8 @@ impl<S: BuildHasher> Partition<S> {
             else {
                 continue;
             };
-            if entry.key_bytes().starts_with(prefix.as_bytes()) && visit(entry).is_break() {
+            let keys = self.table.keys();
+            if keys.starts_with(entry.key_bytes(), prefix.as_bytes()) && visit(entry).is_break() {
                 return (number + 1 < end).then(|| Slot::new(number + 1));
             }
         }
@@ -645,11 +657,10 @@ impl<S: BuildHasher> Partition<S> {
     }
 
     fn remember(&mut self, slot: Slot, sequence: Sequence) {
-        let key = self
-            .table
-            .entry(slot)
-            .expect("the entry to remove is there")
-            .key();
+        let entry = self.table.entry(slot);
+        let key = entry.expect("the entry to remove is there").key_bytes();
+        let mut buffer = String::new();
+        let key = self.table.keys().text(key, &mut buffer);
         let tombstone = Tombstone {
             key: key.into(),
             sequence,
@@ -681,217 +692,5 @@ fn note_left(left: &mut Vec<Left>, old: EntryView<'_>) {
     if let Some(place) = old.place() {
         let raw_len = old.raw_len();
         left.push(Left { place, raw_len });
-    }
-}
-
-/// The first condition that does not hold, in the order of RFC 9110, section 13.2.2.
-fn failed_condition(
-    conditions: &Conditions<'_>,
-    entry: Option<EntryView<'_>>,
-) -> Option<FailedCondition> {
-    let matches = |condition: &EtagCondition<'_>| match (condition, entry) {
-        (_, None) => false,
-        (EtagCondition::Any, Some(_)) => true,
-        (EtagCondition::OneOf(sequences), Some(entry)) => sequences.contains(&entry.sequence()),
-    };
-    if conditions
-        .if_match
-        .as_ref()
-        .is_some_and(|condition| !matches(condition))
-    {
-        return Some(FailedCondition::Match);
-    }
-    let version_holds = match (conditions.version, entry) {
-        (None, _) | (Some(VersionCondition::Absent), None) => true,
-        (Some(VersionCondition::Is(version)), Some(entry)) => entry.version() == version,
-        (Some(_), _) => false,
-    };
-    if !version_holds {
-        return Some(FailedCondition::Version);
-    }
-    conditions
-        .if_none_match
-        .as_ref()
-        .is_some_and(matches)
-        .then_some(FailedCondition::NoneMatch)
-}
-
-/// One decision about one key.
-#[derive(Clone, Copy)]
-struct Decider<'a> {
-    hash: u64,
-    /// Where the key is, expired or not.
-    slot: Option<Slot>,
-    /// What is visible of it.
-    entry: Option<EntryView<'a>>,
-    /// What an answer shows that says that the key is not there.
-    gone_since: Sequence,
-}
-
-impl Decider<'_> {
-    fn answer(self, outcome: Outcome, spent: Option<Entry>) -> Decision {
-        let observed = self.entry.map_or(self.gone_since, EntryView::sequence);
-        Decision {
-            outcome,
-            mutation: None,
-            observed,
-            spent,
-        }
-    }
-
-    fn change(self, outcome: Outcome, change: Change) -> Decision {
-        let mutation = Mutation {
-            hash: self.hash,
-            slot: self.slot,
-            change,
-        };
-        Decision {
-            outcome,
-            mutation: Some(mutation),
-            observed: Sequence::ZERO,
-            spent: None,
-        }
-    }
-
-    fn conflict(self, failed: FailedCondition, spent: Option<Entry>) -> Decision {
-        let current = self.entry.map(|entry| Current {
-            version: entry.version(),
-            sequence: entry.sequence(),
-        });
-        self.answer(Outcome::Conflict { failed, current }, spent)
-    }
-
-    /// A missing key is missing whatever version was expected of it; only `If-Match` is owed a 412.
-    fn delete(self, conditions: &Conditions<'_>) -> Decision {
-        match (self.entry, failed_condition(conditions, self.entry)) {
-            (None, Some(FailedCondition::Match)) => self.conflict(FailedCondition::Match, None),
-            (None, _) => self.answer(Outcome::Missing, None),
-            (Some(_), Some(failed)) => self.conflict(failed, None),
-            (Some(entry), None) => self.change(
-                Outcome::Deleted {
-                    version: entry.version(),
-                },
-                Change::Delete(Cause::Client),
-            ),
-        }
-    }
-
-    fn put(self, mut draft: Entry, expiry: PutExpiry, compared: Option<Compared>) -> Decision {
-        draft.settle_pin(self.entry.is_some_and(EntryView::is_pinned));
-        if expiry == PutExpiry::Keep {
-            draft.set_expiry(self.entry.and_then(EntryView::expires_at));
-        }
-        let Some(entry) = self.entry else {
-            draft.set_version(0);
-            return self.change(Outcome::Created { version: 0 }, Change::Put(draft));
-        };
-        let same = match (entry.same_value(&draft), compared) {
-            _ if entry.expires_at() != draft.expires_at()
-                || entry.is_pinned() != draft.is_pinned() =>
-            {
-                false
-            }
-            (Sameness::Unknown, Some(compared)) if compared.base == entry.sequence() => {
-                compared.same
-            }
-            (Sameness::Unknown, _) => return self.answer(Outcome::Retry, Some(draft)),
-            (sameness, _) => sameness == Sameness::Same,
-        };
-        if same {
-            let (version, sequence, expires_at) =
-                (entry.version(), entry.sequence(), entry.expires_at());
-            return self.answer(
-                Outcome::Unchanged {
-                    version,
-                    sequence,
-                    expires_at,
-                },
-                Some(draft),
-            );
-        }
-        let version = (entry.version() + 1).min(VERSION_MAX);
-        draft.set_version(version);
-        self.change(Outcome::Changed { version }, Change::Put(draft))
-    }
-
-    fn patch(self, key: &str, patch: Patch<'_>) -> Decision {
-        let Patch {
-            kind,
-            document,
-            expiry,
-            pin,
-            limits,
-            prepared,
-        } = patch;
-        let unused =
-            |prepared: Option<Prepared>| prepared.and_then(|prepared| prepared.result.ok());
-        if self.entry.is_none() && kind == PatchKind::Json {
-            return self.answer(Outcome::Missing, unused(prepared));
-        }
-        if self.entry.is_some_and(|entry| entry.media_type().is_some()) {
-            return self.answer(Outcome::PatchFailed(PatchError::NotJson), unused(prepared));
-        }
-        let stale = match prepared {
-            // What was computed against this very entry, its failure included, is what would be computed here.
-            Some(prepared) if prepared.base == self.entry.map(EntryView::sequence) => {
-                let same = prepared.same;
-                let compared = prepared.base.map(|base| Compared { base, same });
-                return match prepared.result {
-                    Ok(draft) => self.put(draft, PutExpiry::Set, compared),
-                    Err(error) => self.answer(Outcome::PatchFailed(error), None),
-                };
-            }
-            stale => unused(stale),
-        };
-        if self.entry.is_some_and(|entry| entry.coding().is_some()) {
-            return self.answer(Outcome::Retry, stale);
-        }
-        let stored = self.entry.map(EntryView::stored);
-        if stored.map_or(0, <[u8]>::len) + document.len() > limits.inline_max {
-            return self.answer(Outcome::Retry, stale);
-        }
-        let expires_at = match expiry {
-            PatchExpiry::Keep => self.entry.and_then(EntryView::expires_at),
-            PatchExpiry::Clear => None,
-            PatchExpiry::At(instant) => Some(instant),
-        };
-        if self
-            .entry
-            .is_some_and(|entry| crc32fast::hash(entry.stored()) != entry.crc())
-        {
-            // A result would have a new checksum, and nobody would ever know.
-            return self.answer(Outcome::PatchFailed(PatchError::Damaged), stale);
-        }
-        let value = match merge::patched(kind, stored, document, &limits) {
-            Ok(value) => Bytes::from(value.into_boxed_slice()),
-            Err(error) => return self.answer(Outcome::PatchFailed(error), stale),
-        };
-        let crc = crc32fast::hash(&value);
-        let value = DraftValue::Shared(&value);
-        let draft = Draft {
-            key,
-            value,
-            media_type: None,
-            crc,
-            expires_at,
-            reserve_expiry: false,
-        };
-        match Entry::draft(&draft) {
-            Ok(mut draft) => {
-                if let Some(pinned) = pin {
-                    draft.set_pinned(pinned);
-                }
-                let mut decision = self.put(draft, PutExpiry::Set, None);
-                decision.spent = decision.spent.or(stale);
-                decision
-            }
-            Err(_) => {
-                let failed = PatchError::TooLarge {
-                    len: key.len(),
-                    max: KEY_BYTES_MAX,
-                };
-                self.answer(Outcome::PatchFailed(failed), stale)
-            }
-        }
     }
 }

@@ -231,7 +231,7 @@ impl<'a> EntryView<'a> {
         }
     }
 
-    /// The key's bytes; always valid UTF-8.
+    /// The key's bytes as they are stored: its text, or a code and the rest of it ([`KeyCode`](crate::KeyCode)).
     pub fn key_bytes(self) -> &'a [u8] {
         match self.0 {
             Form::Whole(entry) => entry.key_bytes(),
@@ -243,6 +243,9 @@ impl<'a> EntryView<'a> {
     }
 
     /// The key.
+    ///
+    /// # Panics
+    /// It is stored coded: then [`Partition::key_of`](crate::Partition::key_of) knows it.
     pub fn key(self) -> &'a str {
         entry::text(self.key_bytes())
     }

@@ -491,7 +491,11 @@ fn a_prepared_patch_is_used_only_while_its_base_is_there() {
         match wanted {
             Ok(value) => {
                 let mutation = decision.mutation.as_ref().expect(&case);
-                assert_eq!(table.logged(mutation).value, value, "{case}");
+                assert_eq!(
+                    table.logged(mutation, &mut String::new()).value,
+                    value,
+                    "{case}"
+                );
                 assert_eq!(
                     decision.spent.is_some(),
                     value != PREPARED,

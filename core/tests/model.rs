@@ -4,9 +4,9 @@ mod support;
 
 use inflightkv_core::{
     Applied, CODEC_ELSEWHERE, Cause, Coded, Coding, Command, Compared, Conditions, Current,
-    Decision, DraftValue, Entry, EtagCondition, FailedCondition, Mutation, Operation, Outcome,
-    PLACE_BYTES, Patch, PatchError, PatchExpiry, PatchLimits, Prepared, PutExpiry, Sequence, Slot,
-    VersionCondition, WalkState, merge,
+    Decision, DraftValue, Entry, EtagCondition, FailedCondition, KEY_CODE_FIRST, KEY_CODES,
+    Mutation, Operation, Outcome, PLACE_BYTES, Patch, PatchError, PatchExpiry, PatchLimits,
+    Prepared, PutExpiry, Sequence, Slot, VersionCondition, WalkState, merge,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -15,7 +15,8 @@ use support::json::{Document, Json};
 use support::map::{Freeze, Held, Map, Record, check_visible, replay};
 use support::steps::{Expected, Guard, KEYS, PatchTtl, PutTtl, Step, Tags, steps};
 use support::{
-    Table, draft, draft_as, for_each_entry, hash, key_at, raw, reversed, sequence, shelve, table,
+    PREFIXES, Table, coded_key, draft, draft_as, for_each_entry, hash, key_at, key_of, raw,
+    reversed, sequence, shelve, table,
 };
 
 /// Low, so that large values take the way through `Retry`.
@@ -195,7 +196,16 @@ impl History {
                 true => reversed(&value),
                 false => value,
             };
-            let entry = Entry::recoded(&entry.head(), coding, DraftValue::Copied(&stored));
+            // The key as well, by one of the codes there are or as it is.
+            let key = key_of(entry);
+            let code = (self.last / 2 % 8) as u8;
+            let coded_key = (usize::from(code) < PREFIXES.len())
+                .then(|| coded_key(&key, code))
+                .flatten();
+            let stored_key = coded_key.unwrap_or_else(|| key.into_bytes());
+            let mut head = Vec::new();
+            Entry::head_with_key(&entry.head(), &stored_key, &mut head);
+            let entry = Entry::recoded(&head, coding, DraftValue::Copied(&stored));
             made = Some((at, entry));
             ControlFlow::Break(())
         });
@@ -485,7 +495,8 @@ impl History {
     fn apply(&mut self, key: &'static str, mutation: Mutation, change: Change, cause: Cause) {
         self.last += 1 + self.last % 3;
         let number = self.last;
-        let logged = self.table.logged(&mutation);
+        let mut buffer = String::new();
+        let logged = self.table.logged(&mutation, &mut buffer);
         assert_eq!(
             (logged.key, logged.removed.is_some()),
             (key, matches!(change, Change::Remove))
@@ -691,10 +702,11 @@ impl History {
         check_visible(&self.table, &self.map, self.now, "the table");
         let (mut entries, mut bytes) = (Vec::new(), 0);
         for_each_entry(&self.table, |entry| {
-            entries.push(entry.key().to_owned());
             bytes += entry.footprint();
-            self.map[entry.key()].check(entry);
-            let parts = entry.key().len()
+            let key = key_of(entry);
+            self.map[&key].check(entry);
+            entries.push(key);
+            let parts = entry.key_bytes().len()
                 + entry.stored().len()
                 + entry.coding().map_or(0, |_| 5)
                 + entry.media_type().map_or(0, str::len);
@@ -706,6 +718,13 @@ impl History {
         });
         entries.sort();
         assert_eq!(entries, self.map.keys().cloned().collect::<Vec<_>>());
+        let mut codes = [0; KEY_CODES];
+        for_each_entry(&self.table, |entry| {
+            if let [code @ 0x80..0xc0, ..] = entry.key_bytes() {
+                codes[usize::from(code - KEY_CODE_FIRST)] += 1;
+            }
+        });
+        assert_eq!(self.table.coded_keys(), codes);
         let mut places = Vec::new();
         for_each_entry(&self.table, |entry| places.extend(entry.place()));
         assert!(places.iter().all(|place| self.needed.contains_key(place)));
@@ -738,7 +757,7 @@ impl History {
             "freed slots are used again"
         );
         assert!(
-            stats.table_bytes < 512 + 160 * 4,
+            stats.table_bytes < 512 + 160 * 4 + 288,
             "eight keys never need more than {} bytes",
             stats.table_bytes
         );

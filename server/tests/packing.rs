@@ -1,5 +1,5 @@
-//! Cold small values packed together: whatever is written, read, evicted, expires or is switched while they lie in
-//! blocks, every value comes back byte for byte, and what is counted is what is there.
+//! Cold small values packed together, and keys by their shared prefixes: whatever is written, read, evicted, expires or is
+//! switched meanwhile, every key and value comes back byte for byte, and what is counted is what is there.
 
 use inflightkv_server::engine::drive::Driver;
 use inflightkv_server::engine::{
@@ -130,10 +130,10 @@ impl Store {
         assert_eq!(found.as_ref(), self.model.get(key), "{key}");
     }
 
-    fn listed(&self) -> BTreeMap<String, Held> {
+    fn listed(&self, prefix: &str) -> BTreeMap<String, Held> {
         let mut found = BTreeMap::new();
         let scan = Scan {
-            prefix: "",
+            prefix,
             from: None,
             examine_max: usize::MAX,
             values: true,
@@ -154,14 +154,14 @@ impl Store {
 
     fn check_all(&mut self) {
         self.forget_expired();
-        assert_eq!(self.listed(), self.model);
+        assert_eq!(self.listed(""), self.model);
         self.driver.check_accounts().expect("it adds up");
     }
 
     /// What the store let go for memory goes from the model as well.
     fn after_eviction(&mut self, evicted: u64) {
         self.forget_expired();
-        let there = self.listed();
+        let there = self.listed("");
         let before = self.model.len();
         self.model.retain(|key, _| there.contains_key(key));
         assert!((before - self.model.len()) as u64 <= evicted);
@@ -345,6 +345,109 @@ fn switched_off_everything_leaves_its_block() {
     store.check_all();
 }
 
+fn keys_only() -> Compression {
+    Compression {
+        keys: true,
+        ..Compression::default()
+    }
+}
+
+/// Keys lose what they share, and are found, listed, changed, removed and told of by their text.
+#[test]
+fn keys_that_share_prefixes_take_less() {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let mut store = Store::open(keys_only(), 2, None, &clock);
+    for number in 0..3000 {
+        store.put(&key(number), b"{}", None, None);
+    }
+    let long = format!("user:{}", "x".repeat(1000));
+    store.put(&long, b"1", None, None);
+    let before = store.engine.stats();
+    store.settle();
+    let after = store.engine.stats();
+    let keys = after.compression.keys;
+    assert_eq!(after.sequence, before.sequence, "no change of any key");
+    assert_eq!(
+        keys.keys, 2400,
+        "all but those without a prefix, and the very long one"
+    );
+    assert_eq!(keys.partitions, 2);
+    // user: is 5 bytes and so on.
+    assert_eq!(keys.saved_bytes, 600 * (4 + 10 + 17 + 8));
+    // Entries are laid out in steps of a few bytes.
+    let gained = before.total.entry_bytes - after.total.entry_bytes;
+    assert!(
+        gained * 10 > keys.saved_bytes * 9,
+        "{gained} of {}",
+        keys.saved_bytes
+    );
+    let less = before.memory.used.saturating_sub(after.memory.used) as usize;
+    assert!(less + keys.bytes > gained / 2, "{less} of {gained}");
+    store.check_all();
+    for number in 0..3000 {
+        store.check(&key(number));
+    }
+    for prefix in [
+        "u",
+        "user:",
+        "user:1",
+        "user:admin:2",
+        "gsoc/2018/pro",
+        "клю",
+        "ключ/3",
+        "x",
+    ] {
+        let mut wanted = store.model.clone();
+        wanted.retain(|key, _| key.starts_with(prefix));
+        assert_eq!(store.listed(prefix), wanted, "{prefix:?}");
+    }
+    for number in (0..3000).step_by(7) {
+        let key = key(number);
+        if number % 2 == 0 {
+            assert!(matches!(
+                store.write(&key, Change::Delete),
+                Outcome::Deleted(_)
+            ));
+            store.model.remove(&key);
+        } else {
+            store.put(&key, b"[2]", None, None);
+        }
+    }
+    store.check_all();
+    store.settle();
+    store.check_all();
+    store.set(Compression::default());
+    store.settle();
+    assert_eq!(store.stats().keys, Default::default());
+    store.check_all();
+}
+
+/// Other keys come: their prefixes are learned as well, and take the codes of those that are gone.
+#[test]
+fn prefixes_come_and_go() {
+    let clock = Arc::new(ManualClock::new(1_000_000));
+    let mut store = Store::open(keys_only(), 1, None, &clock);
+    let mut before: Vec<String> = Vec::new();
+    for generation in 0..12 {
+        let mut keys = Vec::new();
+        for number in 0..640 {
+            // Sixteen prefixes in each generation: more than there are codes in all.
+            let key = format!("generation-{generation}/{:02}/{number}", number % 16);
+            store.put(&key, b"{}", None, None);
+            keys.push(key);
+        }
+        store.settle();
+        assert!(store.stats().keys.keys > 600, "{:?}", store.stats().keys);
+        assert!(store.stats().keys.prefixes <= 64);
+        store.check_all();
+        for key in std::mem::replace(&mut before, keys) {
+            store.write(&key, Change::Delete);
+            store.model.remove(&key);
+        }
+        store.check_all();
+    }
+}
+
 /// Values that get no smaller together are left, and not tried again and again.
 #[test]
 fn noise_is_not_packed() {
@@ -429,7 +532,7 @@ fn history(seed: u64) {
     let clock = Arc::new(ManualClock::new(1_000_000));
     let folder = seed.is_multiple_of(2).then_some(folder.path());
     let mut model = BTreeMap::new();
-    let mut packed = 0;
+    let (mut packed, mut coded) = (0, 0);
     for _ in 0..if folder.is_some() { 3 } else { 1 } {
         let partitions = 1 << random.u8(..4);
         let mut store = Store::open(settings(&mut random), partitions, folder, &clock);
@@ -447,17 +550,21 @@ fn history(seed: u64) {
         store.cool();
         store.check_all();
         packed += store.stats().packed;
+        coded += store.stats().rekeyed;
         store.set(packing(CompressionMode::Off));
         // What has expired and was not reclaimed yet is nobody's to look at.
         while store.driver.turn_homes() {}
         store.settle();
-        assert_eq!(store.stats().blocks, Default::default());
+        let stats = store.stats();
+        assert_eq!(stats.blocks, Default::default());
+        assert_eq!(stats.keys, Default::default());
         store.check_all();
         model = store.model;
         store.driver.write_log();
         store.driver.close().expect("the log is completed");
     }
     assert!(packed > 100, "{packed} values were packed");
+    assert!(coded > 100, "{coded} keys were coded");
 }
 
 fn settings(random: &mut fastrand::Rng) -> Compression {
@@ -468,13 +575,20 @@ fn settings(random: &mut fastrand::Rng) -> Compression {
         dictionaries: random.bool(),
         batches: random.u8(..4) > 0,
         cold_after_ms: random.u64(..COLD_MS),
+        keys: random.bool(),
         cpu_percent: 100,
     }
 }
 
+/// Some share long prefixes, some short ones, some none.
+fn key(number: usize) -> String {
+    let prefix = ["", "user:", "user:admin:", "gsoc/2018/project/", "ключ/"][number % 5];
+    format!("{prefix}{number}")
+}
+
 fn step(store: &mut Store, random: &mut fastrand::Rng, durable: bool) {
     let number = random.usize(..600);
-    let key = format!("k{number}");
+    let key = key(number);
     match random.u8(..40) {
         0..=14 => {
             let ttl = (random.u8(..6) == 0).then(|| random.u64(1..200_000));
@@ -485,7 +599,7 @@ fn step(store: &mut Store, random: &mut fastrand::Rng, durable: bool) {
                     1 => format!("\"{}\"", "x".repeat(random.usize(..5000))),
                     _ => job(random, number),
                 };
-                store.put(&format!("k{number}"), value.as_bytes(), None, ttl);
+                store.put(&self::key(number), value.as_bytes(), None, ttl);
             }
         }
         15 => {
@@ -558,6 +672,12 @@ fn step(store: &mut Store, random: &mut fastrand::Rng, durable: bool) {
             }
         }
         38 => store.turn(),
-        _ => store.check_all(),
+        _ => {
+            store.check_all();
+            let key = key.get(..random.usize(..key.len())).unwrap_or("");
+            let mut wanted = store.model.clone();
+            wanted.retain(|other, _| other.starts_with(key));
+            assert_eq!(store.listed(key), wanted, "{key:?}");
+        }
     }
 }

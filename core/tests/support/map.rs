@@ -2,7 +2,7 @@
 
 use super::json::Json;
 use super::steps::KEYS;
-use super::{Table, hash, raw, sequence};
+use super::{Table, hash, key_of, raw, sequence};
 use inflightkv_core::{Cause, EntryView, FrozenItem, LoadedEntry, Version};
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ impl Freeze {
     pub(crate) fn meet(&mut self, item: FrozenItem<'_>) {
         match item {
             FrozenItem::Entry(entry) => {
-                let key = entry.key();
+                let key = &key_of(entry);
                 assert!(
                     !self.met.iter().any(|met| met == key),
                     "{key:?} is met twice"

@@ -6,13 +6,15 @@ pub(crate) mod map;
 pub(crate) mod steps;
 
 use inflightkv_core::{
-    Command, Conditions, Decision, Draft, DraftValue, Entry, EntryView, Operation, PLACE_BYTES,
-    Partition, Patch, PatchExpiry, PatchKind, PatchLimits, PutExpiry, Sequence, Slot, hash_key,
+    Command, Conditions, Decision, Draft, DraftValue, Entry, EntryView, KEY_CODE_FIRST, KeyCode,
+    Operation, PLACE_BYTES, Partition, Patch, PatchExpiry, PatchKind, PatchLimits, PutExpiry,
+    Sequence, Slot, hash_key,
 };
 use std::cell::RefCell;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{BuildHasher, Hasher};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 pub(crate) type Table = Partition<Coarse>;
 
@@ -49,7 +51,38 @@ pub(crate) const WIDE: PatchLimits = PatchLimits {
 };
 
 pub(crate) fn table() -> Table {
-    Partition::new(Coarse)
+    let mut table = Partition::new(Coarse);
+    assert!(table.set_key_code(Some(Arc::new(Prefixes))).is_none());
+    table
+}
+
+/// What keys may be coded by in these tests; one prefix has several codes, and some are the beginning of others.
+#[derive(Debug)]
+pub(crate) struct Prefixes;
+
+pub(crate) const PREFIXES: [&str; 6] = ["a", "user/", "a key that", "u", "ключ", "a"];
+
+impl KeyCode for Prefixes {
+    fn prefix(&self, code: u8) -> &str {
+        PREFIXES.get(usize::from(code)).copied().unwrap_or_default()
+    }
+}
+
+/// The key of an entry, however it is stored.
+pub(crate) fn key_of(entry: EntryView<'_>) -> String {
+    match entry.key_bytes() {
+        [code @ 0x80..0xc0, rest @ ..] => {
+            let rest = std::str::from_utf8(rest).expect("the rest is text");
+            format!("{}{rest}", PREFIXES[usize::from(code - KEY_CODE_FIRST)])
+        }
+        _ => entry.key().to_owned(),
+    }
+}
+
+/// Another way to store `key`, if it begins with the prefix of `code`.
+pub(crate) fn coded_key(key: &str, code: u8) -> Option<Vec<u8>> {
+    let rest = key.strip_prefix(PREFIXES[usize::from(code)])?;
+    Some([&[KEY_CODE_FIRST + code], rest.as_bytes()].concat())
 }
 
 pub(crate) fn hash(key: &str) -> u64 {
@@ -156,7 +189,7 @@ pub(crate) fn slot_of(table: &Table, key: &str) -> Option<Slot> {
 pub(crate) fn key_at(table: &Table, slot: Slot) -> Option<String> {
     let mut key = None;
     table.scan(slot, 1, "", 0, |entry| {
-        key = Some(entry.key().to_owned());
+        key = Some(key_of(entry));
         ControlFlow::Break(())
     });
     key

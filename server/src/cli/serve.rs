@@ -330,6 +330,7 @@ fn compression(compression: config::Compression) -> engine::Compression {
         value_bytes_min: compression.value_bytes_min,
         dictionaries: compression.dictionaries,
         batches: compression.batches,
+        keys: compression.keys,
         cold_after_ms: u64::try_from(compression.cold_after.as_millis()).unwrap_or(u64::MAX),
         cpu_percent: compression.cpu_percent,
     }

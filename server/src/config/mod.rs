@@ -216,6 +216,7 @@ pub(crate) struct Compression {
     pub(crate) dictionaries: bool,
     pub(crate) batches: bool,
     pub(crate) cold_after: Duration,
+    pub(crate) keys: bool,
     pub(crate) cpu_percent: u8,
 }
 
@@ -376,6 +377,7 @@ impl Compression {
             dictionaries: effective.choice("compression-dictionaries") == Some("on"),
             batches: effective.choice("compression-batches") == Some("on"),
             cold_after: effective.duration("compression-cold-after"),
+            keys: effective.choice("key-compression") == Some("on"),
             cpu_percent: u8::try_from(effective.count("compression-cpu"))
                 .expect("the table's range of compression-cpu fits 8 bits"),
         }

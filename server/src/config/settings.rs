@@ -446,6 +446,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         details: "Sooner saves sooner, and packs more that is taken out again.",
     },
     Setting {
+        name: "key-compression",
+        section: Section::Memory,
+        kind: Kind::Choice(&["on", "off"]),
+        default: Fallback::Value("off"),
+        runtime: true,
+        placeholder: "on|off",
+        summary: "Whether keys that share prefixes, such as user: or shop/2018/, are stored with one byte in their stead",
+        details: "Done in the background, whatever compression is set to. It saves as many bytes of each key as the prefix has, \
+                  less one; a key that is written again is stored whole until the background comes by.",
+    },
+    Setting {
         name: "compression-cpu",
         section: Section::Memory,
         kind: Kind::Count { min: 1, max: 100 },

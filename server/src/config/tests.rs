@@ -85,6 +85,7 @@ fn the_defaults_are_those_of_the_contract() {
             dictionaries: true,
             batches: false,
             cold_after: Duration::from_secs(30),
+            keys: false,
             cpu_percent: 10,
         },
         limits: Limits {

@@ -1,9 +1,10 @@
 //! Where two crates that never heard of each other are joined: a codec as the snapshot's block codec and as the log's
-//! segment codec, numbers of the log as numbers of the store.
+//! segment codec, prefixes of keys as codes of a partition, numbers of the log as numbers of the store.
 
 use super::options::WalCompression;
+use inflightkv_compression::keys::KeyDictionary;
 use inflightkv_compression::{Codec, Lz4, Snappy, Zstd};
-use inflightkv_core::Sequence;
+use inflightkv_core::{KeyCode, Sequence};
 use inflightkv_snapshot::{BlockCodec, CodecError};
 use inflightkv_wal::{self as wal, Lsn, SegmentCodec};
 use std::sync::Arc;
@@ -16,6 +17,16 @@ pub(crate) fn lsn(sequence: Sequence) -> Lsn {
 /// The log's LSN is the store's sequence.
 pub(crate) fn sequence(lsn: Lsn) -> Sequence {
     Sequence::from_raw(lsn.get())
+}
+
+/// Prefixes of keys, as what the codes of a partition stand for.
+#[derive(Debug, Default)]
+pub(crate) struct Prefixes(pub(crate) KeyDictionary);
+
+impl KeyCode for Prefixes {
+    fn prefix(&self, code: u8) -> &str {
+        self.0.prefix(code)
+    }
 }
 
 /// A codec of the `compression` crate under its fixed number.

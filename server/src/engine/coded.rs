@@ -1,11 +1,12 @@
 //! Values that are stored coded: taken along under a partition's lock, decoded outside it.
 
+use super::adapters::Prefixes;
 use super::partitions::Table;
 use super::read::Document;
 use bytes::Bytes;
 use inflightkv_compression::batch::{Block, BlockStore, BlockTotals, Place};
 use inflightkv_compression::{BlockError, CodecId, DecodeError, Dictionary, DictionarySet, codec};
-use inflightkv_core::{CODEC_ELSEWHERE, Coding, EntryView, Left, Slot};
+use inflightkv_core::{CODEC_ELSEWHERE, Coding, EntryView, KEY_CODE_FIRST, KEY_CODES, Left, Slot};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -16,9 +17,39 @@ pub(crate) struct Codings {
     pub(crate) dictionaries: DictionarySet,
     /// Those that cold values lie in, by the places in their entries.
     pub(crate) blocks: BlockStore,
+    /// Those that keys are coded by.
+    pub(crate) keys: Option<Arc<Prefixes>>,
+    /// How many keys were stored whole when it was last learned what they share.
+    pub(crate) keys_whole: usize,
 }
 
 impl Codings {
+    /// Heap bytes, without the dictionaries, which partitions share.
+    pub(crate) fn footprint(&self) -> usize {
+        self.blocks.footprint() + self.key_bytes()
+    }
+
+    /// Heap bytes of the prefixes of keys.
+    pub(crate) fn key_bytes(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| {
+            // The two counts of an `Arc`.
+            2 * size_of::<usize>() + size_of::<Prefixes>() + keys.0.footprint()
+        })
+    }
+
+    /// The key of an entry, written into `buffer` if it is stored coded.
+    pub(crate) fn key_of<'a>(&self, entry: EntryView<'a>, buffer: &'a mut String) -> &'a str {
+        match &self.keys {
+            Some(keys) if is_coded(entry.key_bytes()) => {
+                buffer.clear();
+                let decoded = keys.0.decode(entry.key_bytes(), buffer);
+                decoded.expect("a prefix stays while a key needs it");
+                buffer
+            }
+            _ => entry.key(),
+        }
+    }
+
     /// Notes which packed values are no longer needed. Blocks that are empty now are handed out, to be released outside
     /// the lock.
     pub(crate) fn take_out(&mut self, left: impl Iterator<Item = Left>) -> Vec<Arc<Block>> {
@@ -47,7 +78,7 @@ impl Table {
             let place = Place::from_bytes(place);
             let block = blocks
                 .get(place.block)
-                .ok_or_else(|| format!("{place:?} of {:?} is in no block", entry.key()))?;
+                .ok_or_else(|| format!("{place:?} is of no block"))?;
             wanted.values += 1;
             wanted.value_bytes += entry.raw_len();
             if met.insert(place.block) {
@@ -66,6 +97,12 @@ impl Table {
             Err(format!("{:?} counted, {wanted:?} there", blocks.totals()))
         }
     }
+}
+
+/// Whether a key is stored coded.
+pub(crate) fn is_coded(key: &[u8]) -> bool {
+    key.first()
+        .is_some_and(|first| (KEY_CODE_FIRST..KEY_CODE_FIRST + KEY_CODES as u8).contains(first))
 }
 
 /// Why a stored value does not decode: memory was overwritten.

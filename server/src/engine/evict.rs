@@ -120,7 +120,7 @@ impl Table {
         self.partition.stats().bytes()
             + self.wheel.bytes()
             + self.ranking.bytes()
-            + self.codings.blocks.footprint()
+            + self.codings.footprint()
     }
 
     /// Tells the policy of a change that was applied.

@@ -45,7 +45,7 @@ pub use advisor::{Advice, AdviceReport};
 pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
 pub use checkpoint::{Backup, CheckpointError, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use compress::{Compression, CompressionMode, LiveDictionary};
+pub use compress::{Compression, CompressionMode, KeyTotals, LiveDictionary};
 pub use damage::{FoundBy, OnDamage};
 pub use evict::{EvictState, Eviction, Room};
 pub use follow::{Follower, Following, RoleError, TakeOver};

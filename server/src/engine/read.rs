@@ -197,14 +197,16 @@ impl Lane {
                 let Table {
                     partition, codings, ..
                 } = table;
+                let mut buffer = String::new();
                 let next = partition.scan(slot, left, scan.prefix, now, |entry| {
+                    let key = codings.key_of(entry, &mut buffer);
                     if scan.values && entry.coding().is_some() {
-                        coded = Some((entry.key().to_owned(), Seen::of(entry, codings)));
+                        coded = Some((key.to_owned(), Seen::of(entry, codings)));
                         return ControlFlow::Break(());
                     }
                     let flow = visit(Row {
                         value: if scan.values { entry.stored() } else { &[] },
-                        ..Row::of(entry)
+                        ..Row::of(entry, key)
                     });
                     broke = flow.is_break();
                     flow
@@ -256,9 +258,9 @@ impl Lane {
 
 impl<'a> Row<'a> {
     /// Without its value.
-    fn of(entry: EntryView<'a>) -> Self {
+    fn of(entry: EntryView<'a>, key: &'a str) -> Self {
         Self {
-            key: entry.key(),
+            key,
             version: entry.version(),
             sequence: entry.sequence(),
             expires_at: entry.expires_at(),

@@ -6,8 +6,8 @@ use super::compress::PACKED_BESIDE;
 use super::lag::Lags;
 use super::memory::Reason;
 use super::{
-    Compression, Engine, FoundBy, LiveDictionary, Persistence, Readiness, RecoveryReport, RuleHits,
-    Shared,
+    Compression, Engine, FoundBy, KeyTotals, LiveDictionary, Persistence, Readiness,
+    RecoveryReport, RuleHits, Shared,
 };
 use inflightkv_compression::CodecId;
 use inflightkv_compression::batch::BlockTotals;
@@ -67,6 +67,10 @@ pub struct CompressionStats {
     pub codecs: Vec<(&'static str, CodedShare)>,
     /// Cold values packed together into blocks.
     pub blocks: BlockTotals,
+    /// Keys that share prefixes.
+    pub keys: KeyTotals,
+    /// Keys stored another way than before, in this run.
+    pub rekeyed: u64,
     /// Entries of them that are compressed with a dictionary.
     pub with_dictionary: usize,
     /// Dictionaries that values are compressed with or will be.
@@ -105,7 +109,7 @@ impl CompressionStats {
         self.blocks.value_bytes as i64 - (self.blocks.block_bytes + beside) as i64
     }
 
-    fn of(shared: &Shared, coded: &Coded, blocks: BlockTotals) -> Self {
+    fn of(shared: &Shared, coded: &Coded, blocks: BlockTotals, keys: KeyTotals) -> Self {
         let compressor = &shared.compressor;
         let held = compressor.held.lock().clone();
         let counters = &compressor.counters;
@@ -118,6 +122,8 @@ impl CompressionStats {
                 .map(|id| (id.name(), coded.by_codec[usize::from(id.number())]))
                 .collect(),
             blocks,
+            keys,
+            rekeyed: counters.rekeyed.load(Ordering::Relaxed),
             with_dictionary: coded.by_dictionary[1..].iter().sum(),
             bytes: held.bytes + dictionary_bytes,
             dictionaries: held.dictionaries,
@@ -292,12 +298,14 @@ impl Engine {
         let mut total = PartitionStats::default();
         let mut timer_bytes = 0;
         let (mut coded, mut blocks) = (Coded::default(), BlockTotals::default());
+        let mut keys = KeyTotals::default();
         let (mut held, mut policies) = (0, 0);
         let partitions = (0..shared.partitions.count())
             .map(|index| {
                 let (stats, timers) = shared.partitions.with(index, |table| {
                     coded.add(table.partition.coded());
                     blocks.add(table.codings.blocks.totals());
+                    keys.add(table);
                     held += table.bytes() as u64;
                     policies += table.ranking.bytes() as u64;
                     (table.partition.stats(), table.wheel.bytes())
@@ -332,7 +340,7 @@ impl Engine {
             lock_waits,
             lock_wait_nanos,
             patch_retries: shared.counters.patch_retries.load(Ordering::Relaxed),
-            compression: CompressionStats::of(shared, &coded, blocks),
+            compression: CompressionStats::of(shared, &coded, blocks, keys),
             memory,
             advice: shared.advisor.report(),
             partitions,

@@ -647,11 +647,14 @@ impl Shared {
         mutation: Mutation,
         now: u64,
     ) -> (Applied, Sequence) {
+        // Only for a key that is removed and stored coded.
+        let mut buffer = String::new();
         let telling = self.feed.begin();
         let ticket = self.sequencer.next();
         let sequence = ticket.sequence;
         if let Some(telling) = telling {
-            telling.tell(sequence, &table.partition.logged(&mutation), now);
+            let logged = table.partition.logged(&mutation, &mut buffer);
+            telling.tell(sequence, &logged, now);
         }
         self.checkpointer.note_change();
         if table.epoch != ticket.epoch {
@@ -661,7 +664,7 @@ impl Shared {
                 .freeze(table, ticket.epoch, Sequence::from_raw(sequence.get() - 1));
         }
         if let Some(log) = self.log_for(sequence) {
-            let logged = table.partition.logged(&mutation);
+            let logged = table.partition.logged(&mutation, &mut buffer);
             let head = RecordHead {
                 lsn: lsn(sequence),
                 version: logged.version,

@@ -48,6 +48,8 @@ pub(crate) struct Walker {
     done: bool,
     spent: Vec<Entry>,
     aside: Vec<Aside>,
+    /// Where a key is written that is stored coded.
+    key: String,
 }
 
 /// An entry that is encoded outside the lock: its value is large and shared, or coded.
@@ -154,6 +156,7 @@ impl Walker {
             done: false,
             spent: Vec::with_capacity(WALK_BATCH),
             aside: Vec::new(),
+            key: String::new(),
         }
     }
 
@@ -207,7 +210,10 @@ impl Walker {
                         aside.push(Aside::of(entry, codings));
                         Ok(false)
                     }
-                    FrozenItem::Entry(entry) => builder.push(entry_ref(entry)),
+                    FrozenItem::Entry(entry) => {
+                        let key = codings.key_of(entry, &mut self.key);
+                        builder.push(entry_ref(entry, key))
+                    }
                     FrozenItem::Tombstone { key, sequence } => {
                         builder.push(EntryRef::deleted(key, sequence.get()))
                     }
@@ -282,7 +288,7 @@ impl Walker {
 }
 
 /// Of an entry that is not coded.
-fn entry_ref(entry: EntryView<'_>) -> EntryRef<'_> {
+fn entry_ref<'a>(entry: EntryView<'a>, key: &'a str) -> EntryRef<'a> {
     EntryRef {
         sequence: entry.sequence().get(),
         version: entry.version(),
@@ -291,7 +297,7 @@ fn entry_ref(entry: EntryView<'_>) -> EntryRef<'_> {
         value_crc: entry.crc(),
         tombstone: false,
         media_type: entry.media_type(),
-        key: entry.key(),
+        key,
         value: entry.stored(),
     }
 }
@@ -299,7 +305,7 @@ fn entry_ref(entry: EntryView<'_>) -> EntryRef<'_> {
 impl Aside {
     fn of(entry: EntryView<'_>, codings: &Codings) -> Self {
         Self {
-            key: entry.key().to_owned(),
+            key: codings.key_of(entry, &mut String::new()).to_owned(),
             media_type: entry.media_type().map(str::to_owned),
             value: StoredValue::of(entry, codings),
             sequence: entry.sequence().get(),

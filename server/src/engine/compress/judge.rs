@@ -15,6 +15,8 @@ pub(super) enum Aim {
     Whole,
     /// To be packed together with others; it takes so many bytes now, and may have to leave the block that it lies in.
     Pack { stored: usize, homeless: bool },
+    /// Only its key is to be stored another way.
+    Rekey,
     /// Nothing now, but it is worth another look when time has passed.
     Wait,
     /// Nothing.
@@ -35,7 +37,27 @@ pub(super) struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    pub(super) fn aim(&self, entry: EntryView<'_>, codings: &Codings) -> Aim {
+    /// What is to be done with an entry whose key is to be stored another way, or is not, and whether it is worth another
+    /// look without anybody writing it.
+    pub(super) fn aim_with_key(
+        &self,
+        entry: EntryView<'_>,
+        codings: &Codings,
+        rekeys: bool,
+    ) -> (Aim, bool) {
+        let aim = self.aim(entry, codings);
+        let again = self.is_worth_another_look(entry, aim);
+        match aim {
+            Aim::Wait | Aim::Leave if rekeys => (Aim::Rekey, again),
+            // It may wait for a block for long; its key does not.
+            Aim::Pack {
+                homeless: false, ..
+            } if rekeys => (Aim::Rekey, true),
+            aim => (aim, again),
+        }
+    }
+
+    fn aim(&self, entry: EntryView<'_>, codings: &Codings) -> Aim {
         let off = self.settings.mode == CompressionMode::Off;
         match entry.coding() {
             Some(coding) if coding.codec == CODEC_ELSEWHERE => {
@@ -94,13 +116,13 @@ impl Judge<'_> {
     }
 
     /// Whether time alone changes what is to be done with an entry.
-    pub(super) fn is_worth_another_look(&self, entry: EntryView<'_>, aim: Aim) -> bool {
+    fn is_worth_another_look(&self, entry: EntryView<'_>, aim: Aim) -> bool {
         match aim {
             Aim::Wait => true,
             // It cools, or what comes of it may be packed.
             Aim::Whole => self.settings.mode != CompressionMode::Off,
             Aim::Compress => self.settings.may_pack(entry.raw_len()),
-            Aim::Pack { .. } | Aim::Leave => false,
+            Aim::Pack { .. } | Aim::Rekey | Aim::Leave => false,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! A value that is read again and again is stored as it is again, and one that nobody reads is compressed a sweep later
 //! ([`Entry::heat`](inflightkv_core::Entry::heat)). With nothing written and nothing hot the thread sleeps.
 //!
+//! With `keys`, the same pass stores keys with a code for what they share with others: see `keys`.
 //! With `batches`, what was neither read nor written for a while is packed together with others: see `packing`.
 //!
 //! `budget` keeps to the share, `sweep` goes through a partition, `judge` says what is to be done with an entry, `place`
@@ -15,6 +16,7 @@
 
 mod budget;
 mod judge;
+mod keys;
 mod packing;
 mod place;
 mod sweep;
@@ -23,6 +25,7 @@ mod training;
 use super::Shared;
 use inflightkv_compression::CodecId;
 use inflightkv_compression::adaptive::{self, Mode, RAW_BYTES_MIN};
+pub use keys::KeyTotals;
 pub(crate) use packing::BESIDE as PACKED_BESIDE;
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
@@ -53,6 +56,8 @@ pub struct Compression {
     pub batches: bool,
     /// How long such a value was neither read nor written, in milliseconds; default 30,000.
     pub cold_after_ms: u64,
+    /// Whether keys that share prefixes are stored with a code in their stead; default off.
+    pub keys: bool,
     /// The share of each lane's processor that it may take, in percent, 1 to 100; default 10. More compresses sooner.
     pub cpu_percent: u8,
 }
@@ -82,6 +87,7 @@ impl Default for Compression {
             dictionaries: true,
             batches: false,
             cold_after_ms: 30_000,
+            keys: false,
             cpu_percent: 10,
         }
     }
@@ -100,6 +106,11 @@ impl Compression {
             raw_bytes_min: self.value_bytes_min,
             dictionaries: self.dictionaries,
         }
+    }
+
+    /// Whether there is anything to do in the background.
+    fn is_on(&self) -> bool {
+        self.mode != CompressionMode::Off || self.keys
     }
 
     fn packs(&self) -> bool {
@@ -133,7 +144,7 @@ pub(crate) struct Compressor {
     settings: Mutex<Compression>,
     /// Told apart from the settings a sweeper knows.
     generation: AtomicU64,
-    /// Anything but off: writes and hot reads announce themselves.
+    /// Something is compressed: writes and hot reads announce themselves.
     active: AtomicBool,
     /// A partition is uneven.
     pending: AtomicBool,
@@ -157,6 +168,7 @@ pub(crate) struct CompressionCounters {
     pub(crate) packed: AtomicU64,
     pub(crate) unpacked: AtomicU64,
     pub(crate) blocks_made: AtomicU64,
+    pub(crate) rekeyed: AtomicU64,
     pub(crate) cpu_us: AtomicU64,
     pub(crate) sweeps: AtomicU64,
     pub(crate) trainings: AtomicU64,
@@ -185,7 +197,7 @@ impl Compressor {
         Self {
             settings: Mutex::new(settings),
             generation: AtomicU64::new(1),
-            active: AtomicBool::new(settings.mode != CompressionMode::Off),
+            active: AtomicBool::new(settings.is_on()),
             pending: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             sleeper: Mutex::new(()),
@@ -254,9 +266,7 @@ impl Shared {
     pub(super) fn set_compression(&self, settings: Compression) {
         let compressor = &self.compressor;
         *compressor.settings.lock() = settings;
-        compressor
-            .active
-            .store(settings.mode != CompressionMode::Off, Ordering::Release);
+        compressor.active.store(settings.is_on(), Ordering::Release);
         compressor.generation.fetch_add(1, Ordering::AcqRel);
         self.make_uneven();
         let _sleeper = compressor.sleeper.lock();

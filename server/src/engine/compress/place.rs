@@ -3,8 +3,9 @@
 use super::packing::Packing;
 use super::sweep::{Sweeper, Swept};
 use crate::engine::Shared;
+use crate::engine::coded::is_coded;
 use inflightkv_compression::batch::{Block, Place};
-use inflightkv_core::{Entry, Sequence, Slot};
+use inflightkv_core::{CODEC_ELSEWHERE, Coding, Entry, EntryView, Sequence, Slot};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -27,17 +28,25 @@ struct Counts {
     decompressed: u64,
     packed: u64,
     unpacked: u64,
+    rekeyed: u64,
     failed: u64,
     overtaken: u64,
 }
 
 impl Counts {
-    /// An entry took the place of the same in another layout.
-    fn count(&mut self, is_coded: bool, is_packed: bool, was_packed: bool) {
+    /// An entry took the place of the same in another layout, whose value `was` coded so.
+    fn count(&mut self, coding: Option<Coding>, moves: bool, was: Option<Coding>) {
+        if coding == was && !moves {
+            self.rekeyed += 1;
+            return;
+        }
+        let is_elsewhere =
+            |coding: Option<Coding>| coding.is_some_and(|coding| coding.codec == CODEC_ELSEWHERE);
+        let (is_packed, was_packed) = (is_elsewhere(coding), is_elsewhere(was));
         self.packed += u64::from(is_packed && !was_packed);
         self.unpacked += u64::from(was_packed && !is_packed);
-        self.compressed += u64::from(is_coded && !is_packed);
-        self.decompressed += u64::from(!is_coded);
+        self.compressed += u64::from(coding.is_some() && !is_packed);
+        self.decompressed += u64::from(coding.is_none());
     }
 }
 
@@ -76,6 +85,7 @@ impl Sweeper {
         block: Option<(u32, &Arc<Block>)>,
         swept: &mut Swept,
     ) {
+        let keys = self.keys.clone();
         let mut made = std::mem::take(&mut self.made);
         let mut rest = made.drain(..);
         loop {
@@ -88,11 +98,17 @@ impl Sweeper {
                     let there = table.codings.blocks.get(number);
                     there.is_some_and(|there| Arc::ptr_eq(there, block))
                 });
+                // The same of the codes of keys.
+                let are_known = match (&keys, &table.codings.keys) {
+                    (Some(keys), Some(known)) => Arc::ptr_eq(keys, known),
+                    (None, _) => true,
+                    (Some(_), None) => false,
+                };
                 let mut over = false;
                 for _ in 0..PLACE_MAX {
-                    let (slot, entry) = match rest.next() {
-                        Some(Made::Entry(slot, entry)) => (slot, entry),
-                        Some(Made::Packed(slot, entry)) if is_there => (slot, entry),
+                    let (slot, entry, is_new) = match rest.next() {
+                        Some(Made::Entry(slot, entry)) => (slot, entry, false),
+                        Some(Made::Packed(slot, entry)) if is_there => (slot, entry, true),
                         Some(Made::Packed(_, late)) => {
                             counts.overtaken += 1;
                             spent.push(late);
@@ -109,14 +125,24 @@ impl Sweeper {
                         }
                     };
                     let (place, raw_len) = (entry.place(), entry.raw_len());
-                    let is_coded = entry.coding().is_some();
+                    let there = table.partition.entry_at(slot);
+                    let was = there.and_then(EntryView::coding);
+                    let moves = place != there.and_then(EntryView::place);
+                    if !are_known && is_coded(entry.key_bytes())
+                        || moves && place.is_some() && !is_new
+                    {
+                        counts.overtaken += 1;
+                        spent.push(entry);
+                        continue;
+                    }
+                    let coding = entry.coding();
                     match table.partition.recode(slot, entry) {
                         Ok(old) => {
-                            if let Some(place) = place {
+                            if let Some(place) = place.filter(|_| moves) {
                                 table.codings.blocks.keep(Place::from_bytes(place), raw_len);
                             }
-                            counts.count(is_coded, place.is_some(), old.was_elsewhere);
-                            spent.extend(old.spent.into_iter().flatten());
+                            counts.count(coding, moves, was);
+                            spent.extend(old.into_iter().flatten());
                         }
                         Err(late) => {
                             counts.overtaken += 1;
@@ -128,13 +154,15 @@ impl Sweeper {
                 over
             });
             spent.clear();
-            swept.changed |= counts.compressed + counts.decompressed + counts.packed > 0;
+            swept.changed |=
+                counts.compressed + counts.decompressed + counts.packed + counts.rekeyed > 0;
             let counters = &shared.compressor.counters;
             for (counter, count) in [
                 (&counters.compressed, counts.compressed),
                 (&counters.decompressed, counts.decompressed),
                 (&counters.packed, counts.packed),
                 (&counters.unpacked, counts.unpacked),
+                (&counters.rekeyed, counts.rekeyed),
                 (&counters.failed, counts.failed),
                 (&counters.overtaken, counts.overtaken),
             ] {

@@ -2,11 +2,13 @@
 
 use super::budget::{Budget, thread_time};
 use super::judge::{Aim, Judge};
+use super::keys::is_misfit;
 use super::packing::{Ages, Packed, Packing};
 use super::place::Made;
 use super::training::Training;
 use super::{CODING_BYTES, Compression, Compressor, Held};
 use crate::engine::Shared;
+use crate::engine::adapters::Prefixes;
 use crate::engine::coded::StoredValue;
 use crate::engine::partitions::Table;
 use bytes::Bytes;
@@ -24,7 +26,7 @@ use std::time::Duration;
 /// Slots looked at under one hold of a partition's lock.
 const EXAMINE_MAX: usize = 256;
 /// Bytes taken along under one hold: some microseconds of copying.
-const TAKE_BYTES_MAX: usize = 32 << 10;
+pub(super) const TAKE_BYTES_MAX: usize = 32 << 10;
 /// With so many dictionaries in a partition, values of older ones are compressed anew, so that numbers become free.
 const CROWDED: usize = 3;
 /// Entries looked at for samples in all, and in each partition at least.
@@ -34,7 +36,7 @@ const SAMPLED_MIN: usize = 8;
 /// What a pass found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Swept {
-    /// Something was compressed or decompressed.
+    /// Something is stored another way than before.
     pub(crate) changed: bool,
     /// Something is worth another look later, without anybody writing.
     pub(crate) warm: bool,
@@ -54,12 +56,14 @@ pub(crate) struct Sweeper {
     afresh_next: bool,
     /// Dictionaries given up under a lock, to be released outside.
     retired: Vec<Arc<Dictionary>>,
-    arena: Vec<u8>,
+    pub(super) arena: Vec<u8>,
     taken: Vec<Taken>,
     pub(super) made: Vec<Made>,
     pub(super) spent: Vec<Entry>,
     out: Vec<u8>,
     packing: Packing,
+    /// What the keys of the partition being swept are coded by.
+    pub(super) keys: Option<Arc<Prefixes>>,
     ages: Ages,
     /// What was written up to this change was not written for long enough to be packed.
     cold: Sequence,
@@ -72,13 +76,20 @@ struct Taken {
     head: Range<usize>,
     media_type: Option<String>,
     heat: u8,
+    /// How what is taken along as it is stored is coded.
+    coding: Option<Coding>,
     value: TakenValue,
     aim: Aim,
+    /// Its key is to be stored another way as well.
+    rekeys: bool,
 }
 
 enum TakenValue {
-    Raw(Range<usize>),
-    RawLarge(Bytes),
+    /// As it is stored.
+    Small(Range<usize>),
+    /// As it is stored.
+    Large(Bytes),
+    /// To be decoded.
     Coded(StoredValue),
 }
 
@@ -99,6 +110,7 @@ impl Sweeper {
             spent: Vec::new(),
             out: Vec::new(),
             packing: Packing::default(),
+            keys: None,
             ages: Ages::default(),
             cold: Sequence::ZERO,
         }
@@ -137,6 +149,7 @@ impl Sweeper {
             if !uneven {
                 continue;
             }
+            self.tend_keys(shared, partition, &settings);
             let mut next = Some(Slot::new(0));
             let mut warm = false;
             while let Some(slot) = next {
@@ -155,6 +168,7 @@ impl Sweeper {
                     return swept;
                 }
             }
+            self.end_keys(shared, partition, &settings);
             if warm {
                 shared
                     .partitions
@@ -260,10 +274,13 @@ impl Sweeper {
     ) -> Option<Slot> {
         let (next, dictionary) = self.take_along(shared, partition, from, settings, warm);
         let mut taken = std::mem::take(&mut self.taken);
-        for entry in &taken {
+        for entry in &mut taken {
+            if entry.rekeys {
+                entry.head = self.rehead(&entry.head);
+            }
             let raw = match &entry.value {
-                TakenValue::Raw(value) => Value::InArena(value.clone()),
-                TakenValue::RawLarge(value) => Value::Shared(value.clone()),
+                TakenValue::Small(value) => Value::InArena(value.clone()),
+                TakenValue::Large(value) => Value::Shared(value.clone()),
                 TakenValue::Coded(value) => match value.decode() {
                     Ok(raw) => Value::Shared(raw),
                     // What does not decode is left for the reader to notice.
@@ -271,7 +288,13 @@ impl Sweeper {
                 },
             };
             match entry.aim {
-                Aim::Compress => self.compress(entry, &raw, settings, dictionary.as_ref()),
+                Aim::Compress => {
+                    let is_made = self.compress(entry, &raw, settings, dictionary.as_ref());
+                    if !is_made && entry.rekeys {
+                        self.rekey(entry, &raw);
+                    }
+                }
+                Aim::Rekey => self.rekey(entry, &raw),
                 Aim::Whole => {
                     let head = &self.arena[entry.head.clone()];
                     let raw = DraftValue::Copied(raw.bytes(&self.arena));
@@ -313,6 +336,17 @@ impl Sweeper {
         self.taken = taken;
         self.place(shared, partition, None, swept);
         next
+    }
+
+    /// The same entry, with its key stored another way.
+    fn rekey(&mut self, entry: &Taken, stored: &Value) {
+        let head = &self.arena[entry.head.clone()];
+        let stored = match stored {
+            Value::InArena(range) => DraftValue::Copied(&self.arena[range.clone()]),
+            Value::Shared(bytes) => DraftValue::Shared(bytes),
+        };
+        let rekeyed = Entry::recoded(head, entry.coding, stored);
+        self.made.push(Made::Entry(entry.slot, rekeyed));
     }
 
     /// Makes a block of the values gathered, if it pays, and puts it in place.
@@ -395,11 +429,12 @@ impl Sweeper {
         self.arena.reserve(TAKE_BYTES_MAX + (8 << 10));
         self.taken.reserve(EXAMINE_MAX);
         let (afresh, cold) = (self.afresh, self.cold);
-        let (arena, taken) = (&mut self.arena, &mut self.taken);
+        let (arena, taken, keys) = (&mut self.arena, &mut self.taken, &mut self.keys);
         shared.partitions.with(partition, |table| {
             let Table {
                 partition, codings, ..
             } = table;
+            keys.clone_from(&codings.keys);
             let current = codings.dictionaries.current();
             let judge = Judge {
                 settings,
@@ -409,15 +444,19 @@ impl Sweeper {
                 crowded: codings.dictionaries.iter().count() >= CROWDED,
             };
             let next = partition.survey(from, EXAMINE_MAX, now, afresh, |slot, entry| {
-                let aim = judge.aim(entry, codings);
-                *warm |= judge.is_worth_another_look(entry, aim);
+                let rekeys = is_misfit(entry, settings, codings);
+                let (aim, again) = judge.aim_with_key(entry, codings, rekeys);
+                *warm |= again;
                 if matches!(aim, Aim::Wait | Aim::Leave) {
                     return ControlFlow::Continue(());
                 }
-                let value = match (entry.coding(), entry.shared()) {
-                    (Some(_), _) => TakenValue::Coded(StoredValue::of(entry, codings)),
-                    (None, Some(value)) => TakenValue::RawLarge(value.clone()),
-                    (None, None) => TakenValue::Raw(kept(arena, entry.stored())),
+                let coding = entry.coding();
+                let value = match entry.shared() {
+                    _ if coding.is_some() && aim != Aim::Rekey => {
+                        TakenValue::Coded(StoredValue::of(entry, codings))
+                    }
+                    Some(value) => TakenValue::Large(value.clone()),
+                    None => TakenValue::Small(kept(arena, entry.stored())),
                 };
                 taken.push(Taken {
                     slot,
@@ -429,8 +468,10 @@ impl Sweeper {
                     },
                     media_type: entry.media_type().map(str::to_owned),
                     heat: entry.heat(),
+                    coding,
                     value,
                     aim,
+                    rekeys,
                 });
                 if arena.len() >= TAKE_BYTES_MAX {
                     ControlFlow::Break(())
@@ -443,14 +484,14 @@ impl Sweeper {
         })
     }
 
-    /// Compresses a value as the chooser says, and notes what is to be put in its place.
+    /// Compresses a value as the chooser says, and notes what is to be put in its place; whether there is anything.
     fn compress(
         &mut self,
         entry: &Taken,
         value: &Value,
         settings: &Compression,
         dictionary: Option<&(u8, Arc<Dictionary>)>,
-    ) {
+    ) -> bool {
         let raw = value.bytes(&self.arena);
         let was_coded = matches!(entry.value, TakenValue::Coded(..));
         // What fails alone is not lost before it was tried together with others.
@@ -495,7 +536,7 @@ impl Sweeper {
                 } else if was_coded {
                     Made::Entry(entry.slot, whole())
                 } else if may_be_packed {
-                    return;
+                    return false;
                 } else {
                     Made::Failure(entry.slot, entry.sequence)
                 }
@@ -504,9 +545,11 @@ impl Sweeper {
             Choice::Leave(reason) if !reason.may_change() && !may_be_packed => {
                 Made::Failure(entry.slot, entry.sequence)
             }
-            Choice::Leave(_) => return,
+            Choice::Leave(_) => return false,
         };
+        let is_entry = matches!(made, Made::Entry(..));
         self.made.push(made);
+        is_entry
     }
 
     /// Accounts for the work since the last call, and sleeps for it when it is time; whether to go on.

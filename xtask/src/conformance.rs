@@ -2,15 +2,24 @@
 //! the document does not have.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::shell::{self, Failure};
 
 /// The line of releases that the options below are of.
 const SCHEMATHESIS: &str = "schemathesis>=4.32,<5";
 const CHECKS: &str = "not_a_server_error,status_code_conformance";
+/// Answers of these are streams without an end, which schemathesis would wait for.
+const ENDLESS: [&str; 2] = ["/v1/watch", "/v1/admin/wal"];
+/// After it everything that writes is rightly answered 503.
+const ENDS_WRITES: &str = "/v1/admin/demote";
+/// What schemathesis may take beyond its time, to end by itself.
+const GRACE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -31,14 +40,49 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<(), Failure> {
         Some(program) => program.clone(),
         None => shell::release_program(root, &["inflightkv-server"], "inflightkv")?,
     };
-    let server = Server::start(&program)?;
+    let data = root.join("target/conformance-data");
+    // Of the time before, if that was cut off.
+    let _ = fs::remove_dir_all(&data);
+    let server = Server::start(&program, &data)?;
     let mut command = Command::new(schemathesis);
     command
         .current_dir(root)
         .args(["run", &format!("{}/openapi.json", server.url)])
         .args(["--checks", CHECKS, "--phases", "coverage,fuzzing"])
-        .args(["--max-time", &options.seconds.to_string()]);
-    shell::run(&mut command)
+        .args(["--max-time", &options.seconds.to_string()])
+        .args(["--request-timeout", "10"]);
+    for path in ENDLESS.iter().chain([&ENDS_WRITES]) {
+        command.args(["--exclude-path", path]);
+    }
+    let ended = run_for(
+        &mut command,
+        Duration::from_secs(options.seconds.into()) + GRACE,
+    );
+    drop(server);
+    let _ = fs::remove_dir_all(&data);
+    ended
+}
+
+/// Runs a command that has to end in time.
+fn run_for(command: &mut Command, time: Duration) -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure(format!("schemathesis: {error}"));
+    let mut child = command.spawn().map_err(failed)?;
+    let until = Instant::now() + time;
+    loop {
+        match child.try_wait().map_err(failed)? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(Failure(format!("schemathesis ended with {status}"))),
+            None if Instant::now() >= until => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Failure(format!(
+                    "schemathesis did not end within {} s: an answer without an end, perhaps",
+                    time.as_secs()
+                )));
+            }
+            None => thread::sleep(Duration::from_millis(100)),
+        }
+    }
 }
 
 /// The program, installed into `target/conformance` if it is nowhere; `None` when that cannot be.
@@ -65,17 +109,24 @@ fn schemathesis(root: &Path) -> Result<Option<PathBuf>, Failure> {
     Ok(Some(program))
 }
 
-/// A server in memory on a free port; killed when dropped.
+/// A server on a free port; killed when dropped.
 struct Server {
     child: Child,
     url: String,
 }
 
 impl Server {
-    fn start(program: &Path) -> Result<Self, Failure> {
+    fn start(program: &Path, data: &Path) -> Result<Self, Failure> {
         let failed = |why: &str| Failure(format!("{} {why}", program.display()));
         let mut child = Command::new(program)
-            .args(["--listen", "127.0.0.1:0", "--log-level", "error"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--log-level",
+                "error",
+                "--data-dir",
+            ])
+            .arg(data)
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| failed(&format!("could not be started: {error}")))?;

@@ -312,6 +312,21 @@ fn restore() -> Command {
                 .requires("wal")
                 .help("Follow the log up to this sequence, or to this time (2026-01-31T12:00:00Z); without, to its end"),
         )
+        .arg(
+            path("validation", "FILE")
+                .long("validation")
+                .value_hint(ValueHint::FilePath)
+                .help("Hold every entry against the rules in this file, and say what breaks them"),
+        )
+        .arg(
+            Arg::new("rules-on-load")
+                .long("rules-on-load")
+                .value_name("WHAT")
+                .requires("validation")
+                .value_parser(["report", "refuse"])
+                .default_value("report")
+                .help("Restore entries that break a rule, or restore nothing then"),
+        )
 }
 
 fn directory() -> Arg {

@@ -13,7 +13,8 @@ use serde_json::Value;
 use super::connection::{Connection, Request, Response, Url};
 use super::wire::Security;
 use crate::engine::{
-    Engine, Follower, LoadedEntry, RoleError, Sequence, StreamReader, TakeOver, snapshot_codecs,
+    Engine, Follower, LoadedEntry, RoleError, Sequence, StreamReader, TakeOver, TakenOver,
+    Violation, snapshot_codecs,
 };
 
 /// The other server says something at least each second; silence for so long is a lost connection.
@@ -131,26 +132,33 @@ impl Following {
             if len == 0 {
                 break;
             }
-            decoder
-                .feed(&buffer[..len], &codecs, |entry| {
-                    if !entry.tombstone {
-                        follower.load(LoadedEntry {
-                            key: entry.key,
-                            value: entry.value,
-                            media_type: entry.media_type,
-                            crc: entry.value_crc,
-                            version: entry.version,
-                            sequence: Sequence::from_raw(entry.sequence),
-                            expires_at: entry.expires_at,
-                            pinned: entry.pinned,
-                        });
+            let mut refused = None;
+            let fed = decoder.feed(&buffer[..len], &codecs, |entry| {
+                if !entry.tombstone {
+                    let loaded = follower.load(LoadedEntry {
+                        key: entry.key,
+                        value: entry.value,
+                        media_type: entry.media_type,
+                        crc: entry.value_crc,
+                        version: entry.version,
+                        sequence: Sequence::from_raw(entry.sequence),
+                        expires_at: entry.expires_at,
+                        pinned: entry.pinned,
+                    });
+                    if let Err(violation) = loaded {
+                        refused = Some(violation);
+                        return std::ops::ControlFlow::Break(());
                     }
-                    match follower.is_stopping() {
-                        true => std::ops::ControlFlow::Break(()),
-                        false => std::ops::ControlFlow::Continue(()),
-                    }
-                })
-                .map_err(|error| error.to_string())?;
+                }
+                match follower.is_stopping() {
+                    true => std::ops::ControlFlow::Break(()),
+                    false => std::ops::ControlFlow::Continue(()),
+                }
+            });
+            if let Some(violation) = refused {
+                return Err(refusal(&violation));
+            }
+            fed.map_err(|error| error.to_string())?;
         }
         let report = decoder.finish().map_err(|error| error.to_string())?;
         let cut = Sequence::from_raw(report.header.cut);
@@ -190,8 +198,10 @@ impl Following {
                 Err(error) => return self.broken(target, &error.to_string()),
             };
             for record in frame.records() {
-                if !self.follower.apply(&record) {
-                    return Ended::Replaced;
+                match self.follower.apply(&record) {
+                    Ok(TakenOver::Yes) => {}
+                    Ok(TakenOver::Replaced) => return Ended::Replaced,
+                    Err(violation) => return self.broken(target, &refusal(&violation)),
                 }
                 self.applied = Some(Sequence::from_raw(record.lsn.get()));
             }
@@ -287,6 +297,17 @@ impl Following {
         tracing::warn!(reason, "not taking over");
         self.follower.refuse(RoleError::NotHandedOver { reason });
     }
+}
+
+/// Why following stops at an entry. Neither its key nor its value is in it.
+fn refusal(violation: &Violation) -> String {
+    format!(
+        "an entry breaks the rule {} ({}), and rules-on-load is refuse: expected {}, found {}",
+        violation.rule.name(),
+        violation.rule.setting().unwrap_or_default(),
+        violation.allowed,
+        violation.found
+    )
 }
 
 fn get<'a>(connection: &'a mut Connection, target: &str) -> Result<Response<'a>, String> {

@@ -4,6 +4,7 @@
 //! made, so that a restore that was interrupted is never served as if it were whole.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
@@ -21,7 +22,10 @@ use inflightkv_wal::{self as wal, Lsn, Op};
 
 use super::inspect::{hex, in_folder};
 use super::{Failure, print};
-use crate::engine::{Disk, MARKER_KEY, new_store_id, snapshot_codec, snapshot_codecs, wal_codecs};
+use crate::engine::{
+    Disk, MARKER_KEY, Rules, Unfit, judge as judge_by, new_store_id, snapshot_codec,
+    snapshot_codecs, wal_codecs,
+};
 
 /// Files of the snapshot that is made, loaded side by side.
 const PARTS: usize = 8;
@@ -76,6 +80,16 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         Some(folder) => Some(follow(folder, &header, prefix, until)?),
         None => None,
     };
+    let unfit = match path("validation") {
+        Some(rules) => {
+            let rules = super::rules::read(rules).map_err(Failure::Usage)?;
+            let refuses = matches
+                .get_one::<String>("rules-on-load")
+                .is_some_and(|what| what == "refuse");
+            judged(file, prefix, continued.as_ref(), &rules, refuses)?
+        }
+        None => String::new(),
+    };
     must_be_empty(directory)?;
     let staging = Staging::begin(directory)?;
     let (entries, cut) = write(directory, file, &header, prefix, continued.as_ref())
@@ -87,7 +101,7 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
         .unwrap_or_default();
     print(
         format!(
-            "{note}restored: {entries} entries up to sequence {cut} into {}\n",
+            "{unfit}{note}restored: {entries} entries up to sequence {cut} into {}\n",
             directory.display()
         )
         .as_bytes(),
@@ -153,6 +167,45 @@ fn read(
     let report = read_backup(&name, source, &snapshot_codecs(), &mut visit)
         .map_err(|error| refused(&error))?;
     Ok((report.header, report.entries))
+}
+
+/// Holds what is to be restored against rules: what to say of what breaks them.
+fn judged(
+    file: &Path,
+    prefix: Option<&str>,
+    continued: Option<&Continued>,
+    rules: &Rules,
+    refuses: bool,
+) -> Result<String, Failure> {
+    let mut unfit = Unfit::default();
+    let mut judge = |key: &str, value: &[u8], media_type: Option<&str>| {
+        if let Err(violation) = judge_by(rules, key, value, media_type) {
+            unfit.note(key, violation);
+        }
+    };
+    read(file, prefix, |entry| {
+        if !continued.is_some_and(|log| log.changes.contains_key(entry.key)) {
+            judge(entry.key, entry.value, entry.media_type);
+        }
+        ControlFlow::Continue(())
+    })?;
+    for (key, change) in continued.into_iter().flat_map(|log| &log.changes) {
+        if let Some(value) = &change.value {
+            judge(key, value, change.media_type.as_deref());
+        }
+    }
+    if unfit.count == 0 {
+        return Ok(String::new());
+    }
+    let mut text = format!("{} entries break a rule", unfit.count);
+    for (key, violation) in &unfit.first {
+        let name = violation.rule.name();
+        let _ = write!(text, "\n  {key:?}: {name}: {violation}");
+    }
+    if refuses {
+        return Err(Failure::Failed(format!("nothing was restored: {text}")));
+    }
+    Ok(format!("note: {text}\n"))
 }
 
 /// Gathers what the segments in `folder` say about keys after the backup. They must be of its store, reach back to it

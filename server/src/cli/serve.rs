@@ -228,6 +228,7 @@ fn take(
     }
     engine.set_memory(memory);
     engine.set_rules(rules);
+    engine.set_rules_on_load(on_load(config));
     engine.set_verify_reads(config.verify_reads);
     access.set_tokens(tokens);
     Ok(())
@@ -304,6 +305,14 @@ fn rules(config: &Config) -> Result<engine::Rules, String> {
     file.map_or_else(|| Ok(engine::Rules::default()), rules::read)
 }
 
+fn on_load(config: &Config) -> engine::OnLoad {
+    if config.refuse_on_load {
+        engine::OnLoad::Refuse
+    } else {
+        engine::OnLoad::Report
+    }
+}
+
 fn memory(memory: config::Memory) -> Result<engine::Memory, String> {
     let policy = match memory.eviction {
         "none" => None,
@@ -346,6 +355,7 @@ fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
         engine: engine::Options {
             partitions: config.partitions,
             lanes: config.threads,
+            rules_on_load: on_load(&config),
             verify_reads: config.verify_reads,
             value_bytes_max: limits.value_bytes_max,
             memory: memory(config.memory).map_err(Failure::Usage)?,

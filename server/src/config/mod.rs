@@ -130,6 +130,8 @@ pub(crate) struct Config {
     pub(crate) audit_log: Option<PathBuf>,
     /// `None`: connections are not encrypted.
     pub(crate) tls: Option<TlsFiles>,
+    /// What is loaded and breaks a rule is refused.
+    pub(crate) refuse_on_load: bool,
     /// Values are verified whenever they are read from memory.
     pub(crate) verify_reads: bool,
     pub(crate) compression: Compression,
@@ -281,6 +283,7 @@ impl Config {
             auth: effective.path("auth"),
             audit_log: effective.path("audit-log"),
             tls: TlsFiles::new(effective)?,
+            refuse_on_load: effective.choice("rules-on-load") == Some("refuse"),
             verify_reads: effective.switch("verify-reads"),
             compression: Compression::new(effective),
             limits: Limits::new(effective)?,

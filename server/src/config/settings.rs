@@ -706,6 +706,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
                   on SIGHUP.",
     },
     Setting {
+        name: "rules-on-load",
+        section: Section::Trust,
+        kind: Kind::Choice(&["report", "refuse"]),
+        default: Fallback::Value("report"),
+        runtime: true,
+        placeholder: "WHAT",
+        summary: "What becomes of entries that are restored or followed and break a rule: report or refuse",
+        details: "`report`: they are taken, counted and told of. `refuse`: a restore is refused before anything of it is seen, and \
+                  following stops there. `?rules=` of a restore overrides it.",
+    },
+    Setting {
         name: "verify-reads",
         section: Section::Trust,
         kind: Kind::Switch,

@@ -78,6 +78,7 @@ fn the_defaults_are_those_of_the_contract() {
         auth: None,
         audit_log: None,
         tls: None,
+        refuse_on_load: false,
         verify_reads: true,
         compression: Compression {
             mode: "off",

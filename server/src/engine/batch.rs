@@ -2,7 +2,7 @@
 
 use super::damage::FoundBy;
 use super::read::Document;
-use super::write::{Change, Durability, Outcome, PatchTtl, PutTtl, Value, WriteError};
+use super::write::{Change, Durability, Judged, Outcome, PatchTtl, PutTtl, Value, WriteError};
 use super::{Lane, Reply};
 use bytes::Bytes;
 use inflightkv_core::{Conditions, EtagCondition, PatchKind, Sequence, VersionCondition};
@@ -178,7 +178,7 @@ impl Lane {
             BatchKind::Patch { kind, patch, ttl } => Change::Patch { kind, patch, ttl },
             BatchKind::Delete => Change::Delete,
         };
-        match self.write_admitted(&key, conditions.borrowed(), change, false, pin) {
+        match self.write_admitted(&key, conditions.borrowed(), change, false, pin, Judged::Now) {
             Ok((outcome, shown)) => (BatchResult::Wrote(outcome), shown),
             Err(error) => (BatchResult::Failed(error), Sequence::ZERO),
         }

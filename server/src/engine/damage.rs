@@ -21,11 +21,13 @@ pub enum FoundBy {
     Snapshot,
     /// A backup.
     Backup,
+    /// Reading everything back.
+    Verify,
 }
 
 impl FoundBy {
     /// All of them, in the order of [`Stats::damaged`](super::Stats::damaged).
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Read,
         Self::Batch,
         Self::Listing,
@@ -33,6 +35,7 @@ impl FoundBy {
         Self::Delete,
         Self::Snapshot,
         Self::Backup,
+        Self::Verify,
     ];
 
     /// Its name in metrics and logs.
@@ -46,6 +49,7 @@ impl FoundBy {
             Self::Delete => "delete",
             Self::Snapshot => "snapshot",
             Self::Backup => "backup",
+            Self::Verify => "verify",
         }
     }
 }

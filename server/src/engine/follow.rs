@@ -8,10 +8,12 @@ use super::adapters::{lsn, wal_codec, wal_codecs};
 use super::checkpoint::CheckpointError;
 use super::recover::{Loader, new_store_id};
 use super::restore::{self, MARKER_KEY};
+use super::rules::{self, OnLoad};
 use super::sequencer::first_of_run;
 use super::{Engine, RecoverError, Refusal, Shared, start_log};
 use inflightkv_core::{Cause, LoadedEntry, Logged, Sequence};
 use inflightkv_snapshot::chain;
+use inflightkv_validation::Violation;
 use inflightkv_wal::{self as wal, Op, Record, WaitError};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -37,8 +39,19 @@ pub struct Following {
     pub behind: u64,
     /// How old the news is, in milliseconds: since everything that was known to be there was here.
     pub behind_ms: u64,
+    /// Entries and changes taken over that break a rule in force.
+    pub unfit: u64,
     /// What went wrong last, if that was after the last success.
     pub error: Option<String>,
+}
+
+/// What became of a change of the other store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakenOver {
+    /// It is here.
+    Yes,
+    /// It is one that a log cannot bring along: a backup replaced everything, and what is here has to be loaded anew.
+    Replaced,
 }
 
 /// How taking over was asked for.
@@ -216,8 +229,36 @@ impl Follower {
     }
 
     /// Takes one entry of the other store over.
-    pub fn load(&self, entry: LoadedEntry<'_>) {
+    ///
+    /// # Errors
+    /// It breaks a rule, and the store is set to refuse that.
+    pub fn load(&self, entry: LoadedEntry<'_>) -> Result<(), Violation> {
+        self.judge(entry.key, entry.value, entry.media_type)?;
         Loader::new(&self.shared).insert(entry);
+        Ok(())
+    }
+
+    /// Holds what is taken over against the rules.
+    fn judge(&self, key: &str, value: &[u8], media_type: Option<&str>) -> Result<(), Violation> {
+        let book = &self.shared.rules;
+        let Some(rules) = book.current() else {
+            return Ok(());
+        };
+        let Err(violation) = rules::judge(&rules, key, value, media_type) else {
+            return Ok(());
+        };
+        if book.on_load() == OnLoad::Refuse {
+            return Err(violation);
+        }
+        tracing::warn!(
+            rule = violation.rule.name(),
+            setting = violation.rule.setting(),
+            "a change that is taken over breaks a rule"
+        );
+        if let Some(status) = &mut self.shared.follow.lock().status {
+            status.unfit += 1;
+        }
+        Ok(())
     }
 
     /// What was loaded is what the other store held at `cut`: reads are served.
@@ -235,17 +276,21 @@ impl Follower {
         shared.serve();
     }
 
-    /// Takes one change over. They come in order. False for the one that a log cannot bring along: there a backup replaced
-    /// everything, and what is here has to be loaded anew.
-    #[must_use]
-    pub fn apply(&self, record: &Record<'_>) -> bool {
+    /// Takes one change over. They come in order.
+    ///
+    /// # Errors
+    /// It breaks a rule, and the store is set to refuse that; nothing was done.
+    pub fn apply(&self, record: &Record<'_>) -> Result<TakenOver, Violation> {
         let shared = &*self.shared;
         if record.key == MARKER_KEY {
             match restore::meet(record.value) {
-                restore::Met::Restore(_) => return false,
-                restore::Met::Nothing => return true,
+                restore::Met::Restore(_) => return Ok(TakenOver::Replaced),
+                restore::Met::Nothing => return Ok(TakenOver::Yes),
                 restore::Met::Unknown => {}
             }
+        }
+        if record.op == Op::Put {
+            self.judge(record.key, record.value, record.media_type)?;
         }
         let sequence = Sequence::from_raw(record.lsn.get());
         let place = shared.partitions.place(record.key);
@@ -288,7 +333,7 @@ impl Follower {
         }
         drop(applied);
         shared.feed.settle();
-        true
+        Ok(TakenOver::Yes)
     }
 
     /// Everything up to `applied` is here, and the other store has everything up to `source` on its disk.

@@ -48,7 +48,7 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use compress::{Compression, CompressionMode, KeyTotals, LiveDictionary};
 pub use damage::{FoundBy, OnDamage};
 pub use evict::{EvictState, Eviction, Room};
-pub use follow::{Follower, Following, RoleError, TakeOver};
+pub use follow::{Follower, Following, RoleError, TakeOver, TakenOver};
 pub use home::HomeTurn;
 pub use inflightkv_core::LoadedEntry;
 pub use inflightkv_core::{
@@ -67,6 +67,9 @@ pub use recover::{Progress, RecoverError, RecoveryReport};
 #[cfg(feature = "cli")]
 pub(crate) use restore::MARKER_KEY;
 pub use restore::{Restore, RestoreError, RestoreMode, RestoreReport, RestoreStep, Restoring};
+#[cfg(feature = "cli")]
+pub(crate) use rules::judge;
+pub use rules::{OnLoad, Unfit};
 pub use stats::{
     CompressionStats, DiskListing, EvictedStats, MemoryStats, PartitionReport, SegmentListing,
     SnapshotListing, Stats, WalStats,
@@ -444,7 +447,7 @@ impl Engine {
             restoring: AtomicBool::new(false),
             recovery: Recovery::new(),
             recovery_report: Mutex::default(),
-            rules: RuleBook::new(Arc::clone(&options.rules)),
+            rules: RuleBook::new(Arc::clone(&options.rules), options.rules_on_load),
             verify_reads: AtomicBool::new(options.verify_reads),
             counters: Counters::default(),
             threads: Mutex::default(),

@@ -3,6 +3,7 @@
 use super::clock::{Clock, SystemClock};
 use super::compress::Compression;
 use super::damage::OnDamage;
+use super::rules::OnLoad;
 use inflightkv_core::PatchLimits;
 use inflightkv_eviction::PolicyKind;
 use inflightkv_snapshot as snapshot;
@@ -38,6 +39,8 @@ pub struct Options {
     pub on_damage: Option<OnDamage>,
     /// What keys and values are held against; none by default. Replaced by [`Engine::set_rules`](super::Engine::set_rules).
     pub rules: Arc<Rules>,
+    /// What becomes of what is restored or taken over and breaks a rule; may change while the store runs.
+    pub rules_on_load: OnLoad,
     /// How values in memory are compressed; may change while the store runs.
     pub compression: Compression,
     /// Where the time comes from.
@@ -57,6 +60,7 @@ impl Default for Options {
             verify_reads: true,
             on_damage: None,
             rules: Arc::default(),
+            rules_on_load: OnLoad::Report,
             compression: Compression::default(),
             clock: Arc::new(SystemClock::new()),
             persistence: None,

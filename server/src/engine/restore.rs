@@ -20,13 +20,15 @@ use super::adapters::{lsn, snapshot_codecs};
 use super::checkpoint::CheckpointError;
 use super::options::Persistence;
 use super::partitions::Partitions;
-use super::write::{Change, Outcome, PutTtl, Value};
+use super::rules::{self, OnLoad, Unfit};
+use super::write::{Change, Judged, Outcome, PutTtl, Value};
 use super::{Engine, Lane, Refusal, Shared, WriteError};
 use bytes::Bytes;
 use inflightkv_core::{Conditions, EtagCondition, LoadedEntry, Sequence, Slot, VersionCondition};
 use inflightkv_snapshot::{
     self as snapshot, BackupDecoder, BackupReport, EntryRef, LoadError, Wanted,
 };
+use inflightkv_validation::{Rules, Violation};
 use inflightkv_wal::{self as wal, Op, RecordHead};
 use parking_lot::Mutex;
 use std::io;
@@ -66,6 +68,8 @@ pub struct RestoreReport {
     pub kept: u64,
     /// Entries that had expired, or whose key was not asked for.
     pub skipped: u64,
+    /// Entries among those wanted that break rules in force; they are there like the others.
+    pub unfit: u64,
     /// The number of the restore; every restored entry has this one (replace) or a smaller one above all before (merge).
     pub sequence: u64,
 }
@@ -90,6 +94,14 @@ pub enum RestoreError {
     Entry {
         /// What about it.
         reason: String,
+    },
+    /// An entry breaks a rule in force, and that was not to be.
+    #[error("the backup has an entry that breaks a rule: {violation}")]
+    Invalid {
+        /// Its key.
+        key: String,
+        /// Which, and how.
+        violation: Box<Violation>,
     },
     /// Its entries take more memory than the store may.
     #[error("the backup takes more than the {limit} bytes that the data may")]
@@ -127,6 +139,10 @@ pub struct Restore {
     staged_entries: u64,
     staged_bytes: u64,
     skipped: u64,
+    /// What its entries are held against; the rules of when it began.
+    rules: Option<Arc<Rules>>,
+    on_load: OnLoad,
+    unfit: Unfit,
     file: Option<StagedFile>,
 }
 
@@ -287,6 +303,9 @@ impl Engine {
             staged_entries: 0,
             staged_bytes: 0,
             skipped: 0,
+            rules: shared.rules.current(),
+            on_load: self.rules_on_load(),
+            unfit: Unfit::default(),
             file,
             shared: Arc::clone(shared),
         })
@@ -309,6 +328,13 @@ impl StagedFile {
 }
 
 impl Restore {
+    /// Does `on_load` with entries that break a rule, instead of what the store is set to.
+    #[must_use]
+    pub fn with_rules(mut self, on_load: OnLoad) -> Self {
+        self.on_load = on_load;
+        self
+    }
+
     /// Takes the next bytes of the backup. Blocks for the disk in a durable store.
     ///
     /// # Errors
@@ -320,6 +346,7 @@ impl Restore {
         let staged_bytes = &mut self.staged_bytes;
         let limit = self.shared.meter.limit();
         let sequence = self.sequence;
+        let (rules, on_load, found) = (self.rules.as_deref(), self.on_load, &mut self.unfit);
         let fed = self.decoder.feed(bytes, &snapshot_codecs(), |entry| {
             let wanted = match mode {
                 RestoreMode::Replace => true,
@@ -328,6 +355,19 @@ impl Restore {
             if !wanted || entry.expires_at.is_some_and(|at| at <= now) {
                 *skipped += 1;
                 return ControlFlow::Continue(());
+            }
+            if let Some(rules) = rules
+                && let Err(violation) =
+                    rules::judge(rules, entry.key, entry.value, entry.media_type)
+            {
+                if on_load == OnLoad::Refuse {
+                    unfit = Some(RestoreError::Invalid {
+                        key: entry.key.to_owned(),
+                        violation: Box::new(violation),
+                    });
+                    return ControlFlow::Break(());
+                }
+                found.note(entry.key, violation);
             }
             let sequence = match mode {
                 RestoreMode::Replace => sequence,
@@ -392,6 +432,7 @@ impl Restore {
             restored: 0,
             kept: 0,
             skipped: self.skipped,
+            unfit: self.unfit.count,
             sequence: 0,
         };
         Ok(Restoring {
@@ -426,6 +467,11 @@ fn stage(staged: &Partitions, entry: &EntryRef<'_>, sequence: Sequence, now: u64
 }
 
 impl Restoring {
+    /// Entries that break rules in force and are taken all the same.
+    pub fn unfit(&self) -> &Unfit {
+        &self.restore.unfit
+    }
+
     /// The number of a replace, from the moment on at which readers see it; it may not be durable yet.
     pub fn swapped(&self) -> Option<Sequence> {
         match &self.step {
@@ -585,7 +631,14 @@ impl Candidate {
                 },
                 ttl: self.expires_at.map_or(PutTtl::Clear, PutTtl::At),
             };
-            match lane.write_admitted(&self.key, conditions, change, false, Some(self.pinned)) {
+            match lane.write_admitted(
+                &self.key,
+                conditions,
+                change,
+                false,
+                Some(self.pinned),
+                Judged::Before,
+            ) {
                 // Somebody was faster: what is there now is looked at again.
                 Ok((Outcome::Conflict { .. }, _)) => {}
                 Ok(_) => return Ok(true),

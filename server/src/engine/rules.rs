@@ -1,7 +1,8 @@
 //! The rules that writes are held against, replaced while the store runs.
 //!
 //! Rules are asked before a partition is locked, about the value as it will be stored. What was stored before a rule
-//! came is neither hidden nor removed by it: reads and deletes ask nothing.
+//! came is neither hidden nor removed by it: reads and deletes ask nothing. What is restored or taken over from another
+//! store was accepted before: it is held against the rules, and [`OnLoad`] says what becomes of what breaks one.
 
 use super::batch::{BatchKind, BatchOperation};
 use super::read::Document;
@@ -14,19 +15,61 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+/// What becomes of an entry of a backup, or of a store that is followed, that breaks a rule in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLoad {
+    /// It is taken, counted and told of.
+    #[default]
+    Report,
+    /// It is not taken, and so nothing is: the restore is refused, following stops.
+    Refuse,
+}
+
+/// Entries that are told of singly.
+const SHOWN_MAX: usize = 8;
+
+/// Entries that were loaded and break rules in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unfit {
+    /// How many.
+    pub count: u64,
+    /// The first of them, a few: the key, and what is wrong.
+    pub first: Vec<(String, Violation)>,
+}
+
+impl Unfit {
+    /// One more.
+    pub(crate) fn note(&mut self, key: &str, violation: Violation) {
+        self.count += 1;
+        if self.first.len() < SHOWN_MAX {
+            self.first.push((key.to_owned(), violation));
+        }
+    }
+}
+
 /// The rules in use.
 #[derive(Debug)]
 pub(crate) struct RuleBook {
     /// Whether there is anything to ask: most stores have no rules, and a write then looks at this only.
     any: AtomicBool,
     rules: RwLock<Arc<Rules>>,
+    refuses_on_load: AtomicBool,
 }
 
 impl RuleBook {
-    pub(super) fn new(rules: Arc<Rules>) -> Self {
+    pub(super) fn new(rules: Arc<Rules>, on_load: OnLoad) -> Self {
         Self {
             any: AtomicBool::new(!rules.is_empty()),
             rules: RwLock::new(rules),
+            refuses_on_load: AtomicBool::new(on_load == OnLoad::Refuse),
+        }
+    }
+
+    pub(super) fn on_load(&self) -> OnLoad {
+        if self.refuses_on_load.load(Ordering::Relaxed) {
+            OnLoad::Refuse
+        } else {
+            OnLoad::Report
         }
     }
 
@@ -48,6 +91,20 @@ impl Engine {
         *current = Arc::new(rules);
     }
 
+    /// What becomes of what is loaded and breaks a rule.
+    pub fn rules_on_load(&self) -> OnLoad {
+        self.shared.rules.on_load()
+    }
+
+    /// The same from now on.
+    pub fn set_rules_on_load(&self, on_load: OnLoad) {
+        let refuses = on_load == OnLoad::Refuse;
+        self.shared
+            .rules
+            .refuses_on_load
+            .store(refuses, Ordering::Relaxed);
+    }
+
     /// The rules in use.
     pub fn rules(&self) -> Arc<Rules> {
         Arc::clone(&self.shared.rules.rules.read())
@@ -56,14 +113,20 @@ impl Engine {
 
 /// Holds a key and the value that it is to have against the rules.
 pub(super) fn check(rules: &Rules, key: &str, value: &Value) -> Result<(), WriteError> {
-    let candidate = Candidate {
-        bytes: &value.bytes,
-        media_type: value.media_type.as_deref(),
-    };
+    judge(rules, key, &value.bytes, value.media_type.as_deref()).map_err(invalid)
+}
+
+/// Holds a key and the value that it has against the rules.
+pub(crate) fn judge(
+    rules: &Rules,
+    key: &str,
+    bytes: &[u8],
+    media_type: Option<&str>,
+) -> Result<(), Violation> {
+    let candidate = Candidate { bytes, media_type };
     rules
         .check_key(key)
         .and_then(|()| rules.check_value(key, &candidate))
-        .map_err(invalid)
 }
 
 /// The refusal of a single write.

@@ -5,6 +5,7 @@
 
 use super::adapters::{snapshot_codecs, wal_codecs};
 use super::coded::StoredValue;
+use super::damage::FoundBy;
 use super::restore::in_full;
 use super::{Engine, Persistence, Shared};
 use bytes::Bytes;
@@ -69,11 +70,8 @@ impl Engine {
         }
         report.duration_ms = shared.options.clock.now().saturating_sub(started);
         if !report.is_sound() {
-            tracing::error!(
-                places = report.damaged,
-                first = report.damage.first(),
-                "damage was found"
-            );
+            // Places in memory are named by their keys, which are not for the log.
+            tracing::error!(places = report.damaged, "damage was found");
         }
         report
     }
@@ -83,6 +81,7 @@ fn memory(shared: &Shared, report: &mut VerifyReport) {
     // Expired entries that are still there are checked as well.
     let now = 0;
     let mut aside = Vec::new();
+    let mut bad = Vec::new();
     for partition in 0..shared.partitions.count() {
         let mut from = Some(Slot::new(0));
         while let Some(slot) = from {
@@ -97,7 +96,7 @@ fn memory(shared: &Shared, report: &mut VerifyReport) {
                     } else {
                         report.value_bytes += entry.stored().len() as u64;
                         if crc32fast::hash(entry.stored()) != entry.crc() {
-                            report.found(in_memory(entry.key(), partition));
+                            bad.push(entry.key().to_owned());
                         }
                     }
                     ControlFlow::Continue(())
@@ -107,8 +106,12 @@ fn memory(shared: &Shared, report: &mut VerifyReport) {
                 let value = value.decode().ok();
                 report.value_bytes += value.as_ref().map_or(0, Bytes::len) as u64;
                 if value.is_none_or(|value| crc32fast::hash(&value) != crc) {
-                    report.found(in_memory(&key, partition));
+                    bad.push(key);
                 }
+            }
+            for key in bad.drain(..) {
+                shared.note_damage(&key, FoundBy::Verify);
+                report.found(in_memory(&key, partition));
             }
         }
     }

@@ -216,6 +216,14 @@ struct Ready<'a> {
     shows: Shows,
 }
 
+/// Whether a put is held against the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    Now,
+    /// It was, or is taken in spite of them.
+    Before,
+}
+
 /// When a delete may remove a value that it shows; if it may not, it has to be tried again.
 #[derive(Clone, Copy, Debug)]
 enum Shows {
@@ -252,6 +260,7 @@ impl Lane {
             write.change,
             write.returning,
             write.pin,
+            Judged::Now,
         )?;
         Ok(Reply {
             wait_for: self.shared.wait_for(sequence, write.durability),
@@ -267,6 +276,7 @@ impl Lane {
         change: Change,
         returning: bool,
         pin: Option<bool>,
+        judged: Judged,
     ) -> Result<(Outcome, Sequence), WriteError> {
         let place = self.shared.partitions.place(key);
         let now = self.now();
@@ -280,7 +290,7 @@ impl Lane {
                         max,
                     });
                 }
-                if let Some(rules) = self.shared.rules.current() {
+                if let (Judged::Now, Some(rules)) = (judged, self.shared.rules.current()) {
                     rules::check(&rules, key, &value)?;
                 }
                 let (expires_at, expiry) = match ttl {

@@ -132,6 +132,11 @@ fn met_in_every_way(value: &str) {
         assert!(text.contains(code), "{request}: {text}");
         assert!(!text.contains(MARK), "{request}: {text}");
     }
+    let (status, report) = running.ask("POST /v1/admin/verify", "");
+    assert!(
+        status == 200 && report.contains("\"damaged\":1"),
+        "{report}"
+    );
     let (_, backup) = running.ask("GET /v1/admin/backup", "");
     assert!(
         backup.contains("IFKVBKUP") && !backup.contains("IFKVBEND"),
@@ -146,6 +151,7 @@ fn met_in_every_way(value: &str) {
         ("delete", 1),
         ("snapshot", 1),
         ("backup", 1),
+        ("verify", 1),
     ];
     let (_, metrics) = running.ask("GET /metrics", "");
     for (by, count) in met {

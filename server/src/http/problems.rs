@@ -174,6 +174,7 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             RestoreError::Backup(_) | RestoreError::Entry { .. } | RestoreError::Stopped => {
                 (StatusCode::BAD_REQUEST, "INVALID_BACKUP")
             }
+            RestoreError::Invalid { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "VALIDATION_FAILED"),
             RestoreError::Running => (StatusCode::CONFLICT, "RESTORE_RUNNING"),
             RestoreError::Staging(error) if error.kind() == ErrorKind::StorageFull => {
                 (StatusCode::INSUFFICIENT_STORAGE, "INSUFFICIENT_STORAGE")
@@ -239,6 +240,11 @@ fn members(fault: &Fault) -> Vec<(&'static str, Member)> {
             members
         }
         Fault::Key(violation) => broken(violation),
+        Fault::Restore(RestoreError::Invalid { key, violation }) => {
+            let mut members = broken(violation);
+            members.push(("key", Member::Text(key.clone())));
+            members
+        }
         Fault::Invalid { violation, index } => {
             let mut members = broken(violation);
             if let Some(index) = index {

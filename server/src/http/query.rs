@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::target::decode;
 use super::ttl::{self, Ttl};
-use crate::engine::{Durability, VersionCondition};
+use crate::engine::{Durability, OnLoad, VersionCondition};
 use std::borrow::Cow;
 
 /// What is done about names that an endpoint does not know.
@@ -28,6 +28,8 @@ pub(crate) struct Parameters {
     pub(crate) cursor: Option<String>,
     pub(crate) values: bool,
     pub(crate) mode: Option<Mode>,
+    /// What becomes of entries of a backup that break a rule.
+    pub(crate) rules: Option<OnLoad>,
     pub(crate) wait: bool,
     /// On or off.
     pub(crate) state: Option<bool>,
@@ -135,6 +137,13 @@ impl Parameters {
                             "must be one that the endpoint knows: full, incremental, replace or merge",
                         ));
                     }
+                });
+            }
+            "rules" => {
+                self.rules = Some(match &*value {
+                    "report" => OnLoad::Report,
+                    "refuse" => OnLoad::Refuse,
+                    _ => return Err(bad(name, "must be report or refuse")),
                 });
             }
             "wait" => self.wait = boolean(name, &value)?,

@@ -6,7 +6,7 @@ use super::context::Context as LoopState;
 use super::fault::Fault;
 use super::query::{self, Mode, Unknown};
 use super::traffic::Surface;
-use crate::engine::{Engine, RestoreError, RestoreMode, RestoreReport, RestoreStep};
+use crate::engine::{Engine, OnLoad, RestoreError, RestoreMode, RestoreReport, RestoreStep, Unfit};
 use bytes::Bytes;
 use http::StatusCode;
 use http::request::Parts;
@@ -37,7 +37,11 @@ pub(crate) fn post(
     parts: &Parts,
     mut incoming: Incoming,
 ) -> Result<Answer, Fault> {
-    let parameters = query::parse(parts.uri.query(), &["mode", "prefix"], Unknown::Refuse)?;
+    let parameters = query::parse(
+        parts.uri.query(),
+        &["mode", "prefix", "rules"],
+        Unknown::Refuse,
+    )?;
     let mode = match (parameters.mode, parameters.prefix) {
         (None | Some(Mode::Replace), None) => RestoreMode::Replace,
         (Some(Mode::Merge), prefix) => RestoreMode::Merge {
@@ -56,13 +60,14 @@ pub(crate) fn post(
     let engine = state.lane.engine();
     let timeout = state.settings.body_timeout;
     let merge = mode != RestoreMode::Replace;
+    let rules = parameters.rules.unwrap_or(engine.rules_on_load());
     let (pieces, waiting) = mpsc::channel(PIECES_WAITING);
     let (sender, outcome) = oneshot::channel();
     thread::Builder::new()
         .name("restore".to_owned())
         .spawn(move || {
             // The client may have left meanwhile.
-            let _ = sender.send(work(&engine, mode, waiting));
+            let _ = sender.send(work(&engine, mode, rules, waiting));
         })
         .map_err(|error| Fault::Internal {
             reason: format!("no thread to restore with: {error}"),
@@ -74,7 +79,7 @@ pub(crate) fn post(
             return fail(Surface::V1, &fault);
         }
         match outcome.await {
-            Ok(Ok(report)) => shown(StatusCode::OK, &document(merge, &report)),
+            Ok(Ok((report, unfit))) => shown(StatusCode::OK, &document(merge, &report, &unfit)),
             Ok(Err(RestoreError::Refused(refusal))) => fail(Surface::V1, &Fault::Refused(refusal)),
             Ok(Err(error)) => fail(Surface::V1, &Fault::Restore(error)),
             Err(_) => fail(
@@ -119,9 +124,10 @@ async fn pass_on(
 fn work(
     engine: &Engine,
     mode: RestoreMode,
+    rules: OnLoad,
     mut pieces: mpsc::Receiver<Piece>,
-) -> Result<RestoreReport, RestoreError> {
-    let mut restore = engine.begin_restore(mode)?;
+) -> Result<(RestoreReport, Unfit), RestoreError> {
+    let mut restore = engine.begin_restore(mode)?.with_rules(rules);
     loop {
         match pieces.blocking_recv() {
             Some(Piece::Data(bytes)) => restore.feed(&bytes)?,
@@ -135,12 +141,23 @@ fn work(
         match restoring.step()? {
             RestoreStep::More => {}
             RestoreStep::Wait => thread::sleep(REST),
-            RestoreStep::Done(report) => return Ok(report),
+            RestoreStep::Done(report) => return Ok((report, restoring.unfit().clone())),
         }
     }
 }
 
-fn document(merge: bool, report: &RestoreReport) -> serde_json::Value {
+fn document(merge: bool, report: &RestoreReport, unfit: &Unfit) -> serde_json::Value {
+    let first = unfit.first.iter().map(|(key, violation)| {
+        json!({
+            "key": key,
+            "rule": violation.rule.name(),
+            "setting": violation.rule.setting(),
+            "pointer": violation.pointer,
+            "found": violation.found,
+            "allowed": violation.allowed,
+        })
+    });
+    let first: Vec<_> = first.collect();
     json!({
         "mode": if merge { "merge" } else { "replace" },
         "cut": report.cut,
@@ -148,6 +165,8 @@ fn document(merge: bool, report: &RestoreReport) -> serde_json::Value {
         "restored": report.restored,
         "kept": report.kept,
         "skipped": report.skipped,
+        "unfit": report.unfit,
+        "firstUnfit": first,
         "sequence": report.sequence,
     })
 }

@@ -60,6 +60,7 @@ pub(crate) fn following(following: &Following) -> Value {
         "sourceSequence": following.source_sequence,
         "behind": following.behind,
         "behindMs": following.behind_ms,
+        "unfit": following.unfit,
         "error": following.error,
     })
 }

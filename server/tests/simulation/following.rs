@@ -6,8 +6,8 @@
 use super::tally::{Wrong, wrong};
 use super::world::World;
 use inflightkv_server::engine::{
-    self as engine, Engine, LoadedEntry, Options, Sequence, StreamReader, Tail, TailStep, drive,
-    snapshot_codecs,
+    self as engine, Engine, LoadedEntry, Options, Sequence, StreamReader, Tail, TailStep,
+    TakenOver, drive, snapshot_codecs,
 };
 use inflightkv_snapshot::read_backup;
 use std::ops::ControlFlow;
@@ -64,7 +64,7 @@ impl World {
             &saved.bytes[..],
             &snapshot_codecs(),
             |entry| {
-                follower.load(LoadedEntry {
+                let loaded = follower.load(LoadedEntry {
                     key: entry.key,
                     value: entry.value,
                     media_type: entry.media_type,
@@ -74,6 +74,7 @@ impl World {
                     expires_at: entry.expires_at,
                     pinned: entry.pinned,
                 });
+                loaded.expect("there are no rules");
                 ControlFlow::Continue(())
             },
         );
@@ -133,7 +134,7 @@ impl World {
         let mut replaced = false;
         while let Some(frame) = stream.next_frame().map_err(|error| broken(&error))? {
             for record in frame.records() {
-                replaced |= !followed.follower.apply(&record);
+                replaced |= followed.follower.apply(&record) == Ok(TakenOver::Replaced);
                 followed.applied = record.lsn.get();
                 self.tally.followed += 1;
             }

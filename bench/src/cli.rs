@@ -279,6 +279,8 @@ pub(crate) struct Compare {
 pub(crate) enum Comparison {
     /// Memory per key, and restart times with these keys
     Memory(Memory),
+    /// Snapshots: time, size, and what they make of memory, of the latency of reads and of a restart
+    Saving(Saving),
     /// The same work on every server that is installed, as a report with charts
     Peers(Peers),
     /// Event loops with locked partitions beside threads with queues, behind HTTP and in process
@@ -421,6 +423,36 @@ pub(crate) struct Memory {
     /// Size of a value, JSON
     #[arg(long, default_value_t = 100, value_parser = bytes_in::<VALUE_BYTES_MIN, { 1 << 20 }>)]
     pub(crate) value_bytes: usize,
+    /// The same seed makes the same values
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Saving {
+    #[command(flatten)]
+    pub(crate) subjects: Subjects,
+    /// Who is compared
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["inflightkv", "redis"])]
+    pub(crate) servers: Vec<ServerName>,
+    /// Number of keys, of 16 bytes each
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub(crate) keys: u64,
+    /// Size of a value, JSON
+    #[arg(long, default_value_t = 100, value_parser = bytes_in::<VALUE_BYTES_MIN, { 1 << 20 }>)]
+    pub(crate) value_bytes: usize,
+    /// Folder with NDJSON files of lines `{"key":…,"value":…}`, whose documents are the values instead
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Documents are repeated, with other values, to so many mebibytes
+    #[arg(long, default_value_t = 1024, value_parser = bytes_in::<1, 100_000>)]
+    pub(crate) mib: usize,
+    /// GETs a second, over 50 connections
+    #[arg(long, default_value = "2000", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// How long reads are measured, quiet and while snapshots are saved
+    #[arg(long, default_value = "10s", value_parser = duration)]
+    pub(crate) round: Duration,
     /// The same seed makes the same values
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,

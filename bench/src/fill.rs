@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cli::{Data, ServerName};
+use crate::client::Client;
 use crate::error::Error;
 use crate::interrupt;
 use crate::protocol::resp;
@@ -68,6 +69,67 @@ pub(crate) fn run(
         count = 0;
     }
     Ok(start.elapsed())
+}
+
+/// Writes of given values, as they come, to InFlightKv or Redis.
+pub(crate) struct Batch<'a> {
+    server: &'a Server,
+    client: Client,
+    request: Vec<u8>,
+    count: u64,
+}
+
+impl<'a> Batch<'a> {
+    pub(crate) fn new(server: &'a Server) -> Result<Self, Error> {
+        Ok(Self {
+            server,
+            client: server.connect()?,
+            request: Vec::new(),
+            count: 0,
+        })
+    }
+
+    /// Writes one, now or with later ones. The value is JSON.
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        if self.server.name == ServerName::Redis {
+            resp::append_command(&[b"SET", key, value], &mut self.request);
+        } else {
+            self.request.extend_from_slice(br#"{"op":"put","key":""#);
+            self.request.extend_from_slice(key);
+            self.request.extend_from_slice(br#"","value":"#);
+            self.request.extend_from_slice(value);
+            self.request.extend_from_slice(b"}\n");
+        }
+        self.count += 1;
+        if self.count >= BATCH || self.request.len() >= BATCH_BYTES {
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    /// Writes what was not yet.
+    pub(crate) fn end(mut self) -> Result<(), Error> {
+        self.send()
+    }
+
+    fn send(&mut self) -> Result<(), Error> {
+        interrupt::check()?;
+        let replies = usize::try_from(self.count).expect("a batch is small");
+        if self.server.name == ServerName::Redis {
+            self.client.redis(&self.request, replies)?;
+        } else if replies > 0 {
+            let answer = self.client.http_success(
+                "POST",
+                "/v1/batch",
+                "application/x-ndjson",
+                &self.request,
+            )?;
+            demand_successes(self.server.name, &answer, self.count)?;
+        }
+        self.request.clear();
+        self.count = 0;
+        Ok(())
+    }
 }
 
 /// One write, as a line of a batch or as a command of a pipeline.

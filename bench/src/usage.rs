@@ -97,6 +97,28 @@ pub(crate) fn resident_bytes(pid: u32) -> Result<u64, Error> {
     kib.map(|kib| kib * 1024).ok_or_else(|| unexpected(&text))
 }
 
+/// Memory of a process in RAM, what it shares with others by its share of it.
+pub(crate) fn proportional_bytes(pid: u32) -> Result<u64, Error> {
+    let text = read(&format!("/proc/{pid}/smaps_rollup"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.map(|kib| kib * 1024).ok_or_else(|| unexpected(&text))
+}
+
+/// Processes that a process has begun and that have not ended.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task"));
+    let listed = threads.into_iter().flatten().flatten();
+    let texts = listed.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    texts
+        .flat_map(|text| {
+            text.split_whitespace()
+                .filter_map(|number| number.parse().ok())
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
 fn scheduled(pid: u32) -> io::Result<Duration> {
     let mut nanoseconds = 0_u64;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -156,6 +178,7 @@ mod tests {
         }
         assert!(cpu_time(pid).unwrap() - before >= Duration::from_millis(10));
         assert!(resident_bytes(pid).unwrap() > 100 << 10);
+        assert!(proportional_bytes(pid).unwrap() <= resident_bytes(pid).unwrap() * 2);
     }
 
     #[test]

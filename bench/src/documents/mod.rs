@@ -136,6 +136,26 @@ pub(crate) fn run(options: &Compression) -> Result<(), Error> {
 /// By file, the documents in it.
 fn originals(options: &Compression) -> Result<Vec<(String, Vec<String>)>, Error> {
     let folder = &options.data;
+    let mut files = originals_of(folder)?;
+    let mut random = fastrand::Rng::with_seed(options.seed);
+    let noise = (0..64).map(|_| {
+        let text: String = (0..1_000).map(|_| random.alphanumeric()).collect();
+        format!("{{\"noise\":\"{text}\"}}")
+    });
+    files.push((INCOMPRESSIBLE.to_owned(), noise.collect()));
+    files.retain(|(name, documents)| name.contains(&options.only) && !documents.is_empty());
+    if files.is_empty() {
+        return Err(Error::Usage(format!(
+            "{} has no documents whose file's name contains {:?}; expected NDJSON files",
+            folder.display(),
+            options.only
+        )));
+    }
+    Ok(files)
+}
+
+/// The documents of every NDJSON file of a folder, by file.
+pub(crate) fn originals_of(folder: &Path) -> Result<Vec<(String, Vec<String>)>, Error> {
     let failed = |source| Error::Io {
         doing: format!("reading the folder {}", folder.display()),
         source,
@@ -152,18 +172,10 @@ fn originals(options: &Compression) -> Result<Vec<(String, Vec<String>)>, Error>
         }
     }
     files.sort();
-    let mut random = fastrand::Rng::with_seed(options.seed);
-    let noise = (0..64).map(|_| {
-        let text: String = (0..1_000).map(|_| random.alphanumeric()).collect();
-        format!("{{\"noise\":\"{text}\"}}")
-    });
-    files.push((INCOMPRESSIBLE.to_owned(), noise.collect()));
-    files.retain(|(name, documents)| name.contains(&options.only) && !documents.is_empty());
-    if files.is_empty() {
+    if files.iter().all(|(_, documents)| documents.is_empty()) {
         return Err(Error::Usage(format!(
-            "{} has no documents whose file's name contains {:?}; expected NDJSON files",
-            folder.display(),
-            options.only
+            "{} has no documents; expected NDJSON files",
+            folder.display()
         )));
     }
     Ok(files)
@@ -195,15 +207,23 @@ fn documents(path: &Path) -> Result<Vec<String>, Error> {
 }
 
 /// What the documents of one file are repeated to: number by number, the same whenever it is asked.
-struct Copies<'a> {
+pub(crate) struct Copies<'a> {
     originals: &'a [String],
     noise: bool,
     seed: u64,
 }
 
-impl Copies<'_> {
+impl<'a> Copies<'a> {
+    pub(crate) fn new(originals: &'a [String], seed: u64) -> Self {
+        Self {
+            originals,
+            noise: false,
+            seed,
+        }
+    }
+
     /// Document `number`, as it is after so many changes.
-    fn document(&self, number: usize, change: u64) -> String {
+    pub(crate) fn document(&self, number: usize, change: u64) -> String {
         let mut random = fastrand::Rng::with_seed(self.seed ^ (number as u64) << 20 ^ change << 50);
         let original = &self.originals[number % self.originals.len()];
         if self.noise {

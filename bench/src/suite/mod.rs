@@ -293,7 +293,7 @@ pub(crate) fn number(document: &serde_json::Value, pointer: &str) -> f64 {
 }
 
 /// What a thread of a benchmark came to; its panic goes on here.
-fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
+pub(crate) fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, T>) -> T {
     thread
         .join()
         .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -29,11 +29,7 @@ fn words<'a>(text: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
 
 #[test]
 fn every_metric_that_is_named_exists() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let directory = folder.path().to_str().expect("a path in UTF-8");
-    let server = Server::start(&["--data-dir", directory, "--wal-sync", "always"]);
-    server.ask("PUT /v1/kv/a", "{}");
-    let exposition = server.ask("GET /metrics", "").text().to_owned();
+    let exposition = everything("");
     let samples: BTreeSet<&str> = exposition
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -50,6 +46,86 @@ fn every_metric_that_is_named_exists() {
     for name in named {
         assert!(samples.contains(name), "{name} is not among\n{samples:?}");
     }
+}
+
+/// What a server shows that does all there is to be shown, and one that follows it.
+fn everything(accept: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = |name: &str| {
+        let path = folder.path().join(name);
+        path.to_str().expect("a path in UTF-8").to_owned()
+    };
+    let (data, audit, rules) = (place("data"), place("audit.log"), place("rules.toml"));
+    fs::write(
+        &rules,
+        "[[rule]]\nname = \"small\"\nvalue-max-size = \"1KiB\"\n",
+    )
+    .expect("written");
+    let server = Server::start(&[
+        "--data-dir",
+        &data,
+        "--audit-log",
+        &audit,
+        "--validation",
+        &rules,
+        "--otlp-endpoint",
+        "http://127.0.0.1:9",
+        "--max-memory",
+        "64MiB",
+        "--eviction",
+        "lru",
+        "--compression",
+        "zstd",
+    ]);
+    let mut client = server.connect();
+    for number in 0..400 {
+        client.ask(&format!("PUT /v1/kv/{number}"), "{}");
+        client.ask(&format!("GET /v1/kv/{number}"), "");
+    }
+    let large = format!("\"{}\"", "x".repeat(2_000));
+    assert_eq!(client.ask("PUT /v1/kv/large", large).status, 422);
+    let taken = client.ask("POST /v1/admin/snapshot?wait=true", "");
+    assert_eq!(taken.status, 200, "{taken:?}");
+    let follower = Server::start(&["--follow", &format!("http://{}", server.address)]);
+    let request = match accept {
+        "" => "GET /metrics".to_owned(),
+        accept => format!("GET /metrics\nAccept: {accept}"),
+    };
+    let both = [&server, &follower].map(|server| server.ask(&request, ""));
+    both.map(|answer| answer.text().to_owned()).concat()
+}
+
+/// Prometheus's own opinion, where it is installed.
+#[test]
+fn prometheus_finds_nothing_wrong() {
+    let promtool = |what: &str, input: &str, arguments: &[&Path]| {
+        let child = std::process::Command::new("promtool")
+            .args(["check", what])
+            .args(arguments)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            eprintln!("skipped: there is no promtool to check {what} with");
+            return;
+        };
+        let mut stdin = child.stdin.take().expect("piped");
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).expect("it reads");
+        drop(stdin);
+        let output = child.wait_with_output().expect("it ends");
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && told.is_empty(), "{what}: {told}");
+    };
+    promtool("rules", "", &[&deploy().join("prometheus/alerts.yml")]);
+    // Two servers' expositions are no one exposition.
+    let text = everything("text/plain");
+    let second = text
+        .match_indices("# HELP inflightkv_access_refusals")
+        .nth(1);
+    let (first, second) = text.split_at(second.expect("two expositions").0);
+    promtool("metrics", first, &[]);
+    promtool("metrics", second, &[]);
 }
 
 /// A misspelt flag in a manifest would be found out by whoever deploys it.

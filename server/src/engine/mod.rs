@@ -43,7 +43,7 @@ pub(crate) use adapters::snapshot_codec;
 pub use adapters::{snapshot_codecs, wal_codecs};
 pub use advisor::{Advice, AdviceReport};
 pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
-pub use checkpoint::{Backup, CheckpointError, SnapshotKind, SnapshotReport};
+pub use checkpoint::{Backup, CheckpointError, SnapshotFigures, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compress::{Compression, CompressionMode, KeyTotals, LiveDictionary};
 pub use damage::{FoundBy, OnDamage};

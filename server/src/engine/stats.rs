@@ -7,7 +7,7 @@ use super::lag::Lags;
 use super::memory::Reason;
 use super::{
     Compression, Engine, FoundBy, KeyTotals, LiveDictionary, Persistence, Readiness,
-    RecoveryReport, RuleHits, Shared,
+    RecoveryReport, RuleHits, Shared, SnapshotFigures,
 };
 use inflightkv_compression::CodecId;
 use inflightkv_compression::batch::BlockTotals;
@@ -50,6 +50,8 @@ pub struct Stats {
     pub partitions: Vec<PartitionReport>,
     /// The log, of a durable store.
     pub wal: Option<WalStats>,
+    /// Its snapshots.
+    pub snapshots: Option<SnapshotFigures>,
     /// What the last start found, of a durable store.
     pub recovery: Option<RecoveryReport>,
     /// How often values that did not have the checksum they were stored with were met by whom; none was passed on.
@@ -345,6 +347,7 @@ impl Engine {
             advice: shared.advisor.report(),
             partitions,
             wal: log.map(wal_stats),
+            snapshots: log.map(|_| shared.checkpointer.figures()),
             recovery: shared.recovery_report.lock().clone(),
             damaged: shared.counters.damage.counts(),
             rules: self.rules().hits(),

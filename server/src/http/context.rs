@@ -57,8 +57,8 @@ pub(crate) struct Context {
     /// as hashing a key.
     pub(crate) now: Cell<Instant>,
     pub(crate) watch: Arc<LoopWatch>,
-    /// Requests for a key, for looking at one in so many.
-    keys_asked: Cell<u64>,
+    /// Requests for a key until one is looked at.
+    keys_passed_by: Cell<u32>,
     /// For drawing samples.
     rng: RefCell<fastrand::Rng>,
     spare: RefCell<Vec<Vec<u8>>>,
@@ -116,7 +116,7 @@ impl Context {
             last_reader: Cell::new(0),
             now: Cell::new(Instant::now()),
             watch: context.watch,
-            keys_asked: Cell::new(0),
+            keys_passed_by: Cell::new(0),
             rng: RefCell::new(fastrand::Rng::new()),
             spare: RefCell::default(),
             links: RefCell::default(),
@@ -132,10 +132,15 @@ impl Context {
 
     /// Looks at some of the keys asked for, to know the hot ones. `path` is percent-encoded.
     pub(crate) fn note_key(&self, path: &str) {
-        let asked = self.keys_asked.get();
-        self.keys_asked.set(asked.wrapping_add(1));
-        if asked.is_multiple_of(ONE_IN)
-            && let Ok(key) = target::decode(path)
+        let left = self.keys_passed_by.get();
+        if left > 0 {
+            self.keys_passed_by.set(left - 1);
+            return;
+        }
+        // By chance: a fixed step would see one client's key of two that take turns, and never the other's.
+        let passed_by = self.rng.borrow_mut().u32(0..=2 * (ONE_IN as u32 - 1));
+        self.keys_passed_by.set(passed_by);
+        if let Ok(key) = target::decode(path)
             && !key.is_empty()
         {
             self.watch.hot.note(&key);

@@ -10,6 +10,7 @@ use super::envelope;
 use super::fault::Fault;
 use super::json::push_string;
 use super::keys::KeyStream;
+use super::problems::mark_refusal;
 use super::query::{self, Unknown};
 use super::target::Key;
 use super::traffic::Surface;
@@ -315,7 +316,9 @@ pub(crate) fn failure(fault: &Fault) -> Response<Body> {
     if fault.closes() {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    respond(status, headers, envelope::failure(code, &fault.to_string()))
+    let mut response = respond(status, headers, envelope::failure(code, &fault.to_string()));
+    mark_refusal(fault, &mut response);
+    response
 }
 
 /// The status and the `errorCode` of every fault on this surface.

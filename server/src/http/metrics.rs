@@ -5,6 +5,7 @@ use super::answer::{Answer, respond};
 use super::context::Context as LoopState;
 use crate::observe::metrics::{Scrape, in_classic_text};
 use crate::observe::process::Process;
+use crate::trust::Audit;
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::request::Parts;
@@ -28,6 +29,8 @@ pub(crate) fn get(state: &Rc<LoopState>, parts: &Parts) -> Answer {
     let scrape = move || {
         let scrape = Scrape {
             stats: engine.stats(),
+            following: engine.following(),
+            audit: access.audit().map(Audit::figures),
             traffic: traffic.totals(),
             loops: loops.figures(),
             process: Process::read(started),

@@ -48,7 +48,20 @@ pub(crate) fn failure(fault: &Fault) -> Response<Body> {
     if problem.status == StatusCode::NOT_MODIFIED {
         return respond(problem.status, headers, Body::Empty);
     }
-    problem.into_response(headers)
+    let mut response = problem.into_response(headers);
+    mark_refusal(fault, &mut response);
+    response
+}
+
+/// Goes with an answer that refuses a request, so that it is counted for what it was refused for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused(pub(crate) &'static str);
+
+/// Has an answer to `fault` counted, if it is a refusal.
+pub(crate) fn mark_refusal(fault: &Fault, response: &mut Response<Body>) {
+    if let Some(code) = refusal(fault) {
+        response.extensions_mut().insert(Refused(code));
+    }
 }
 
 /// The answer to a fault as bytes on a connection that ends with it.
@@ -207,6 +220,26 @@ fn classify(fault: &Fault) -> (StatusCode, &'static str) {
             (StatusCode::SERVICE_UNAVAILABLE, "OVERLOADED")
         }
     }
+}
+
+/// The code of a request that was refused for the state of the server or for what its sender had taken already; `None` for one
+/// that was answered, if only with what was wrong about it.
+fn refusal(fault: &Fault) -> Option<&'static str> {
+    let (status, code) = classify(fault);
+    let is_refusal = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT
+            | StatusCode::PAYLOAD_TOO_LARGE
+            | StatusCode::URI_TOO_LONG
+            | StatusCode::UNPROCESSABLE_ENTITY
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            | StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::INSUFFICIENT_STORAGE
+    );
+    is_refusal.then_some(code)
 }
 
 fn not_serving(readiness: &Readiness) -> &'static str {

@@ -7,6 +7,7 @@ use super::fault::Fault;
 use super::guard::{self, Peer};
 use super::guests::Seat;
 use super::io::Link;
+use super::problems::Refused;
 use super::route::Endpoint;
 use super::traffic::{Place, Surface};
 use super::{
@@ -293,6 +294,9 @@ impl Watch {
             self.bytes_in,
             bytes_out,
         );
+        if let Some(Refused(code)) = response.extensions().get() {
+            state.traffic.refused_with(code);
+        }
         let (target, key_start) = self.told.take()?;
         let log = state.settings.request_log.as_ref();
         let paused = self.stages.receive + self.stages.wait;

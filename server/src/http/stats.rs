@@ -3,8 +3,8 @@
 use super::fault::describe_readiness;
 use crate::engine::{
     AdviceReport, CompressionMode, CompressionStats, DiskListing, EvictedStats, Following,
-    LAG_BOUNDS_MS, Lags, MemoryStats, PartitionReport, Readiness, RecoveryReport, RuleHits, Stats,
-    WalStats,
+    LAG_BOUNDS_MS, Lags, MemoryStats, PartitionReport, Readiness, RecoveryReport, RuleHits,
+    SnapshotFigures, Stats, WalStats,
 };
 use inflightkv_core::PartitionStats;
 use serde_json::{Map, Value, json};
@@ -27,6 +27,7 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "memory": memory(&stats.memory),
         "advice": advice(&stats.advice),
         "wal": stats.wal.as_ref().map(wal),
+        "snapshots": stats.snapshots.as_ref().map(snapshots),
         "compression": compression(&stats.compression),
         "recovery": stats.recovery.as_ref().map(recovery),
         "damagedValues": stats.damaged.iter().map(|(by, met)| (by.name(), *met)).collect::<BTreeMap<_, _>>(),
@@ -175,6 +176,27 @@ fn lag(lags: &Lags) -> Value {
         "p50Ms": lags.percentile(50.0),
         "p99Ms": lags.percentile(99.0),
         "upToMs": up_to,
+    })
+}
+
+fn snapshots(figures: &SnapshotFigures) -> Value {
+    let last = figures.last.as_ref().map(|(report, at_ms)| {
+        json!({
+            "id": report.id,
+            "kind": if report.full { "full" } else { "incremental" },
+            "cut": report.cut,
+            "entries": report.entries,
+            "bytes": report.bytes,
+            "durationMs": report.duration_ms,
+            "createdAtMs": at_ms,
+        })
+    });
+    json!({
+        "running": figures.running,
+        "taken": figures.taken,
+        "failed": figures.failed,
+        "last": last,
+        "error": figures.error,
     })
 }
 

@@ -3,6 +3,7 @@
 use super::route::Endpoint;
 use super::watch::{WatchFigures, Watching};
 use http::{Method, StatusCode};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub(crate) struct LoopTraffic {
     /// Connections whose client does not take what is waiting for it: how many now, and for how long in all.
     blocked: AtomicU64,
     blocked_nanos: AtomicU64,
+    /// Refusals by the code of the answer. This loop's, so nobody waits but for a scrape.
+    refusals: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 /// Which of the two contracts a request speaks: it decides how a failure is rendered.
@@ -141,6 +144,8 @@ pub(crate) struct Totals {
     pub(crate) blocked: u64,
     pub(crate) blocked_nanos: u64,
     pub(crate) watching: WatchFigures,
+    /// By the code of the answer.
+    pub(crate) refusals: BTreeMap<&'static str, u64>,
 }
 
 /// One route and method over all loops.
@@ -205,7 +210,18 @@ impl Traffic {
                 })
             })
             .collect();
+        let mut refusals = BTreeMap::new();
+        for counters in loops.iter() {
+            let of_loop = counters
+                .refusals
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            for (code, count) in of_loop.iter() {
+                *refusals.entry(*code).or_default() += count;
+            }
+        }
         Totals {
+            refusals,
             places,
             accepted: sum(&|counters| &counters.accepted),
             refused: sum(&|counters| &counters.refused),
@@ -253,6 +269,7 @@ impl Default for LoopTraffic {
             refused: AtomicU64::new(0),
             blocked: AtomicU64::new(0),
             blocked_nanos: AtomicU64::new(0),
+            refusals: Mutex::default(),
         }
     }
 }
@@ -290,6 +307,12 @@ impl LoopTraffic {
 
     pub(crate) fn accepted(&self) {
         add(&self.accepted, 1);
+    }
+
+    /// Counts a refusal.
+    pub(crate) fn refused_with(&self, code: &'static str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        *refusals.entry(code).or_default() += 1;
     }
 
     pub(crate) fn refused(&self) {

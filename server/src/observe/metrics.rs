@@ -4,10 +4,13 @@
 //! and renders them at once. Names follow the conventions of Prometheus: base units, `_total` on counters, and no label
 //! that a client could fill.
 
+mod compression;
+mod disk;
+
 use super::process::Process;
-use crate::engine::{AdviceReport, MemoryStats, Readiness, Stats, WalStats};
+use crate::engine::{AdviceReport, Following, LAG_BOUNDS_MS, MemoryStats, Readiness, Stats};
 use crate::http::traffic::{DURATION_BOUNDS_US, PlaceTotals, Totals};
-use inflightkv_wal::SYNC_TIME_BOUNDS_US;
+use crate::trust::AuditFigures;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, NoLabelSet,
@@ -21,6 +24,9 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Scrape {
     pub(crate) stats: Stats,
+    /// How the store stands to the one it follows.
+    pub(crate) following: Option<Following>,
+    pub(crate) audit: Option<AuditFigures>,
     pub(crate) traffic: Totals,
     pub(crate) loops: Vec<LoopFigures>,
     pub(crate) process: Process,
@@ -92,7 +98,17 @@ impl Collector for Scrape {
         self.encode_requests(&mut out)?;
         self.encode_store(&mut out)?;
         if let Some(wal) = &self.stats.wal {
-            encode_wal(&mut out, wal)?;
+            disk::encode_wal(&mut out, wal)?;
+        }
+        if let Some(snapshots) = &self.stats.snapshots {
+            disk::encode_snapshots(&mut out, snapshots)?;
+        }
+        if let Some(following) = &self.following {
+            disk::encode_following(&mut out, following)?;
+        }
+        compression::encode(&mut out, &self.stats.compression)?;
+        if let Some(audit) = self.audit {
+            encode_audit(&mut out, audit)?;
         }
         self.encode_loops(&mut out)?;
         self.encode_process(&mut out)
@@ -113,6 +129,17 @@ impl Scrape {
             family
                 .encode_family(&[("reason", reason)])?
                 .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let mut family = out.family(
+            "http_refusals",
+            "Requests refused for the state of the server or for what their sender had taken already, by the code of the answer.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (code, count) in &traffic.refusals {
+            family
+                .encode_family(&[("code", *code)])?
+                .encode_counter::<NoLabelSet, _, u64>(count, None)?;
         }
         let mut family = out.family(
             "http_requests",
@@ -274,17 +301,24 @@ impl Scrape {
             None,
             stats.expired,
         )?;
+        let lag = &stats.expiry_lag;
         out.gauge(
             "expiry_lag_max",
             "The longest an expired entry waited to be reclaimed; it was invisible meanwhile.",
             Some(&Unit::Seconds),
-            stats.expiry_lag.max_ms as f64 / 1e3,
+            lag.max_ms as f64 / 1e3,
         )?;
-        out.gauge(
-            "expiry_lag_p99",
-            "What 99 of 100 expired entries waited at most to be reclaimed.",
+        out.family(
+            "expiry_lag",
+            "How long expired entries waited to be reclaimed; they were invisible meanwhile.",
             Some(&Unit::Seconds),
-            stats.expiry_lag.percentile(99.0) as f64 / 1e3,
+            MetricType::Histogram,
+        )?
+        .encode_histogram::<NoLabelSet>(
+            lag.sum_ms as f64 / 1e3,
+            lag.counts.iter().sum(),
+            &buckets(&LAG_BOUNDS_MS.map(|bound| bound * 1000), &lag.counts),
+            None,
         )?;
         encode_memory(out, &stats.memory)?;
         encode_advice(out, &stats.advice)?;
@@ -462,61 +496,24 @@ impl Scrape {
     }
 }
 
-fn encode_wal(out: &mut Out<'_>, wal: &WalStats) -> fmt::Result {
-    out.gauge("wal_segments", "Log segments on disk.", None, wal.segments)?;
-    out.gauge(
-        "wal_size",
-        "Bytes of the log segments on disk.",
-        Some(&Unit::Bytes),
-        wal.bytes,
-    )?;
-    out.gauge(
-        "wal_queue",
-        "Bytes of changes that wait to be written to the log.",
-        Some(&Unit::Bytes),
-        wal.queue_bytes,
-    )?;
-    let counters = [
-        (
-            "wal_appends",
-            "Changes handed to the log.",
-            None,
-            wal.appends,
-        ),
-        (
-            "wal_appended",
-            "Bytes of those changes.",
-            Some(&Unit::Bytes),
-            wal.appended_bytes,
-        ),
-        (
-            "wal_frames",
-            "Frames written; changes by frame is the batch size of group commit.",
-            None,
-            wal.frames,
-        ),
-        ("wal_rotations", "Log segments sealed.", None, wal.rotations),
-        (
-            "wal_retired_segments",
-            "Log segments removed because a snapshot covers them.",
-            None,
-            wal.retired,
-        ),
-    ];
-    for (name, help, unit, value) in counters {
-        out.counter(name, help, unit, value)?;
-    }
-    out.family(
-        "wal_sync_duration",
-        "How long the disk took to make the log durable.",
-        Some(&Unit::Seconds),
-        MetricType::Histogram,
-    )?
-    .encode_histogram::<NoLabelSet>(
-        wal.sync_us_sum as f64 / 1e6,
-        wal.sync_buckets.iter().sum(),
-        &buckets(&SYNC_TIME_BOUNDS_US, &wal.sync_buckets),
+fn encode_audit(out: &mut Out<'_>, audit: AuditFigures) -> fmt::Result {
+    out.counter(
+        "audit_events",
+        "Events recorded in the audit log.",
         None,
+        audit.events,
+    )?;
+    out.gauge(
+        "audit_waiting",
+        "Audit events that are not on disk yet.",
+        None,
+        audit.waiting,
+    )?;
+    out.gauge(
+        "audit_failing",
+        "Whether the disk takes no audit events (1): what has to be audited is refused meanwhile.",
+        None,
+        u64::from(audit.failing),
     )
 }
 

@@ -93,6 +93,19 @@ struct State {
     reopen: bool,
     ending: bool,
     failing: bool,
+    /// Events handed over, in all.
+    events: u64,
+}
+
+/// What an audit log counts and shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuditFigures {
+    /// Events recorded since the start.
+    pub events: u64,
+    /// Events not yet on disk, and places kept for some.
+    pub waiting: usize,
+    /// Whether the disk takes nothing at the moment.
+    pub failing: bool,
 }
 
 /// A place in the log. It is written when it is filled, or, if it never is, with what it was reserved for.
@@ -216,6 +229,17 @@ impl Audit {
         });
     }
 
+    /// What was recorded, and what waits for the disk.
+    #[must_use]
+    pub fn figures(&self) -> AuditFigures {
+        let state = self.shared.state.lock();
+        AuditFigures {
+            events: state.events,
+            waiting: state.taken,
+            failing: state.failing,
+        }
+    }
+
     /// Goes on in a new file if the one that is written to was moved away. What is recorded later is in the new one.
     pub fn reopen(&self) {
         self.shared.state.lock().reopen = true;
@@ -237,6 +261,7 @@ impl Audit {
 impl Shared {
     fn push(&self, state: &mut State, event: Event) {
         state.taken += 1;
+        state.events += 1;
         state.queue.push((SystemTime::now(), event));
         self.work.notify_one();
     }

@@ -13,7 +13,7 @@ mod tls;
 mod tokens;
 
 pub use access::Access;
-pub use audit::{Audit, AuditError, Event, Place};
+pub use audit::{Audit, AuditError, AuditFigures, Event, Place};
 pub use chain::{ChainFault, ChainReport, verify};
 pub use file::FileError;
 #[cfg(feature = "tls")]

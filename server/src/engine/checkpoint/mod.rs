@@ -76,6 +76,37 @@ pub struct SnapshotReport {
     pub segments_retired: u64,
 }
 
+/// Snapshots of this run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotFigures {
+    /// Whether one, or a backup, is being made.
+    pub running: bool,
+    /// Those that stand.
+    pub taken: u64,
+    /// Those that came to nothing.
+    pub failed: u64,
+    /// The last one that stands, and when it was cut, in milliseconds since the Unix epoch.
+    pub last: Option<(SnapshotReport, u64)>,
+    /// Why the last one came to nothing, if no other stands since.
+    pub error: Option<String>,
+}
+
+impl SnapshotFigures {
+    fn ended(&mut self, outcome: &Result<SnapshotReport, CheckpointError>, now: u64) {
+        match outcome {
+            Ok(report) => {
+                self.taken += 1;
+                self.last = Some((report.clone(), now.saturating_sub(report.duration_ms)));
+                self.error = None;
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.error = Some(error.to_string());
+            }
+        }
+    }
+}
+
 /// Why there is no snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -265,6 +296,13 @@ impl Checkpointer {
         control.last_cut = last_cut;
         control.log_bytes_carried = log_bytes;
         self.increments.store(full_every > 0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn figures(&self) -> SnapshotFigures {
+        SnapshotFigures {
+            running: self.walking.load(Ordering::Relaxed),
+            ..self.control.lock().figures.clone()
+        }
     }
 
     pub(crate) fn stop(&self) {

@@ -46,6 +46,8 @@ pub(super) struct Control {
     /// How much log there was at the last look, and when that was.
     looked: Option<(u64, Instant)>,
     pub(super) retry_at_ms: u64,
+    /// What became of them so far in this run.
+    pub(super) figures: super::SnapshotFigures,
     pub(super) outcomes: VecDeque<(u64, Result<SnapshotReport, CheckpointError>)>,
     pub(super) waiting: Vec<(u64, Waker)>,
 }
@@ -165,6 +167,7 @@ impl Checkpointer {
             }
             Err(_) => control.retry_at_ms = now.saturating_add(RETRY_AFTER_MS),
         }
+        control.figures.ended(&outcome, now);
         control.outcomes.push_back((id, outcome));
         if control.outcomes.len() > OUTCOMES_KEPT {
             control.outcomes.pop_front();

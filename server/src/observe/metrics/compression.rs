@@ -63,6 +63,18 @@ pub(super) fn encode(out: &mut Out<'_>, stats: &CompressionStats) -> fmt::Result
         stats.batches_saved_bytes(),
     )?;
     out.gauge(
+        "coded_keys",
+        "Entries whose key is stored with a prefix that their partition has learned.",
+        None,
+        stats.keys.keys,
+    )?;
+    out.gauge(
+        "coded_keys_saved",
+        "By how much that makes their entries shorter.",
+        Some(&Unit::Bytes),
+        stats.keys.saved_bytes,
+    )?;
+    out.gauge(
         "compression_memory",
         "Memory of dictionaries, samples and buffers.",
         Some(&Unit::Bytes),

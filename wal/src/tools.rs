@@ -82,21 +82,22 @@ pub fn check(storage: &Arc<dyn Storage>, codecs: &Codecs) -> Result<Report, Reco
             report.damage.push(damage(missing, 0, before, last, fault));
             before = None;
         }
-        match read_segment_header(&**storage, number, report.store_id)? {
-            Ok(sound) => {
-                report.store_id = Some(sound.header.store_id);
-                let next = follows_of(&**storage, later, &report)?;
-                let is_last = later.is_empty();
-                before = check_segment(&**storage, codecs, &sound, is_last, next, &mut report)?;
-            }
-            Err(_) if later.is_empty() && has_only_a_header(&**storage, number)? => {}
-            Err(fault) => {
-                let last = follows_of(&**storage, later, &report)?;
-                report.damage.push(damage(number, 0, before, last, fault));
-                before = None;
-            }
-        }
+        before = check_next(storage, codecs, number, later, before, &mut report)?;
     }
+    Ok(report)
+}
+
+/// Reads every byte of segment `number` of a log that is in use. `next` is the segment after it: what that says it follows is
+/// where this one has to end. Without one it is the segment that is written to, and bytes that are on their way may look
+/// like damage: what is damaged is so at the same place when it is read again.
+pub fn check_one(
+    storage: &Arc<dyn Storage>,
+    codecs: &Codecs,
+    number: u64,
+    next: Option<u64>,
+) -> Result<Report, RecoveryError> {
+    let mut report = Report::default();
+    check_next(storage, codecs, number, next.as_slice(), None, &mut report)?;
     Ok(report)
 }
 
@@ -112,6 +113,30 @@ pub fn repair(storage: &Arc<dyn Storage>, codecs: &Codecs) -> Result<Report, Rec
         set_aside: outcome.set_aside,
         ..after
     })
+}
+
+/// Checks the segment `number`, which `later` follow and which is to go on after `before`, and returns its last LSN.
+fn check_next(
+    storage: &Arc<dyn Storage>,
+    codecs: &Codecs,
+    number: u64,
+    later: &[u64],
+    before: Option<Lsn>,
+    report: &mut Report,
+) -> Result<Option<Lsn>, RecoveryError> {
+    match read_segment_header(&**storage, number, report.store_id)? {
+        Ok(sound) => {
+            report.store_id = Some(sound.header.store_id);
+            let next = follows_of(&**storage, later, report)?;
+            check_segment(&**storage, codecs, &sound, later.is_empty(), next, report)
+        }
+        Err(_) if later.is_empty() && has_only_a_header(&**storage, number)? => Ok(before),
+        Err(fault) => {
+            let last = follows_of(&**storage, later, report)?;
+            report.damage.push(damage(number, 0, before, last, fault));
+            Ok(None)
+        }
+    }
 }
 
 /// What the first readable header of `numbers` follows.

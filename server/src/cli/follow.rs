@@ -25,11 +25,17 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Begins to follow the server at `url`, with a token for it if it takes one.
-pub(crate) fn start(engine: &Engine, url: &Url, token: Option<String>) -> io::Result<()> {
+pub(crate) fn start(
+    engine: &Engine,
+    url: &Url,
+    token: Option<String>,
+    security: Security,
+) -> io::Result<()> {
     let following = Following {
         follower: engine.follow(&url.text()),
         url: url.clone(),
         token,
+        security,
         applied: None,
     };
     thread::Builder::new()
@@ -42,6 +48,7 @@ struct Following {
     follower: Follower,
     url: Url,
     token: Option<String>,
+    security: Security,
     /// The last change that is here, and not a number after it that was left out: by it the other server knows whether it
     /// still has what is here. `None` before anything was loaded.
     applied: Option<Sequence>,
@@ -102,7 +109,7 @@ impl Following {
             self.url.clone(),
             timeout,
             self.token.clone(),
-            Security::Plain,
+            self.security.clone(),
         )
     }
 

@@ -10,9 +10,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::connection::Url;
 use super::logging::{self, Log};
 use super::progress::Console;
+use super::wire::Security;
 use super::{Failure, access, arguments, follow, load, rules};
 use crate::config::{self, Config, Live, Persistence, Recovery, WalCompress, WalSync};
-use crate::engine::{self, CompressionMode, Disk, Engine, OnDamage};
+use crate::engine::{self, CompressionMode, Damaged, Disk, Engine, OnDamage};
 use crate::http;
 use crate::observe::RequestLog;
 use crate::runtime::server::{self, Observer, Prepare, ServerOptions};
@@ -55,9 +56,12 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<(), Failure> {
     let access = Arc::new(Access::new(audit.clone()));
     access.set_tokens(tokens);
     let mut options = options(config, &log)?;
-    options.engine.on_damage = audit
-        .clone()
-        .map(|audit| OnDamage::new(move |key, found_by| audit.damaged(key, found_by.name())));
+    options.engine.on_damage = audit.clone().map(|audit| {
+        OnDamage::new(move |damaged, found_by| match damaged {
+            Damaged::Value(key) => audit.damaged(key, found_by.name()),
+            Damaged::File(place) => audit.damaged_file(place, found_by.name()),
+        })
+    });
     options.engine.rules = Arc::new(rules);
     options.prepare = follow;
     options.http.access = Arc::clone(&access);
@@ -128,11 +132,15 @@ fn prepare_following(config: &Config) -> Result<Option<Prepare>, Failure> {
     let url = Url::parse(text).map_err(|expected| {
         Failure::Usage(format!("follow: found {text:?}; expected {expected}"))
     })?;
-    if url.is_tls() {
-        return Err(Failure::Usage(format!(
-            "follow: found {text:?}; expected http://HOST:PORT, following is not encrypted"
-        )));
-    }
+    let security = match &config.tls_ca {
+        _ if !url.is_tls() => Security::Plain,
+        Some(path) => Security::trusting(path).map_err(Failure::Usage)?,
+        None => {
+            return Err(Failure::Usage(format!(
+                "follow: found {text:?} without tls-ca; expected --tls-ca FILE as well, with the authorities that are trusted"
+            )));
+        }
+    };
     // The one variable that every client of a server reads. No message ever shows it.
     let token = std::env::var("INFLIGHTKV_TOKEN").ok();
     let token = token
@@ -148,7 +156,7 @@ fn prepare_following(config: &Config) -> Result<Option<Prepare>, Failure> {
         ));
     }
     Ok(Some(Prepare::new(move |engine| {
-        follow::start(engine, &url, token)
+        follow::start(engine, &url, token, security)
     })))
 }
 
@@ -225,6 +233,11 @@ fn take(
         engine
             .set_compression(compression)
             .map_err(|error| format!("compression: {error}"))?;
+    }
+    if engine.scrub_settings() != scrub(config) {
+        engine
+            .set_scrub(scrub(config))
+            .map_err(|error| format!("scrub-interval: {error}"))?;
     }
     engine.set_memory(memory);
     engine.set_rules(rules);
@@ -345,6 +358,13 @@ fn compression(compression: config::Compression) -> engine::Compression {
     }
 }
 
+fn scrub(config: &Config) -> engine::Scrub {
+    engine::Scrub {
+        every: config.scrub_interval,
+        bytes_per_second: config.scrub_rate,
+    }
+}
+
 /// What runtime, engine and surfaces are told. Opens, and so locks, the data directory.
 fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
     let limits = config.limits;
@@ -360,6 +380,7 @@ fn options(config: Config, log: &Log) -> Result<ServerOptions, Failure> {
             value_bytes_max: limits.value_bytes_max,
             memory: memory(config.memory).map_err(Failure::Usage)?,
             compression: compression(config.compression),
+            scrub: scrub(&config),
             persistence,
             ..engine::Options::default()
         },

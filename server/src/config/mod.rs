@@ -119,6 +119,8 @@ pub(crate) struct Config {
     pub(crate) node_id: String,
     /// The server to follow.
     pub(crate) follow: Option<String>,
+    /// Authorities that are trusted to name it.
+    pub(crate) tls_ca: Option<PathBuf>,
     pub(crate) shutdown_timeout: Duration,
     /// `None`: the store is in memory only.
     pub(crate) persistence: Option<Persistence>,
@@ -134,6 +136,9 @@ pub(crate) struct Config {
     pub(crate) refuse_on_load: bool,
     /// Values are verified whenever they are read from memory.
     pub(crate) verify_reads: bool,
+    /// How long after a scrub the next one begins; `None` for never.
+    pub(crate) scrub_interval: Option<Duration>,
+    pub(crate) scrub_rate: u64,
     pub(crate) compression: Compression,
     pub(crate) limits: Limits,
     /// `None`: pretty on a terminal, else JSON.
@@ -276,6 +281,7 @@ impl Config {
             partitions: effective.count("partitions"),
             node_id: effective.name("node-id"),
             follow: effective.name_if_any("follow"),
+            tls_ca: effective.path("tls-ca"),
             shutdown_timeout: effective.duration("shutdown-timeout"),
             persistence: data_dir.map(|data_dir| Persistence::new(effective, data_dir)),
             memory: Memory::new(effective)?,
@@ -285,6 +291,9 @@ impl Config {
             tls: TlsFiles::new(effective)?,
             refuse_on_load: effective.choice("rules-on-load") == Some("refuse"),
             verify_reads: effective.switch("verify-reads"),
+            scrub_interval: Some(effective.duration("scrub-interval"))
+                .filter(|interval| !interval.is_zero()),
+            scrub_rate: effective.size("scrub-rate"),
             compression: Compression::new(effective),
             limits: Limits::new(effective)?,
             log_format: effective.choice("log-format").map(|format| match format {

@@ -216,9 +216,19 @@ pub(crate) const SETTINGS: &[Setting] = &[
         runtime: false,
         placeholder: "URL",
         summary: "Follow the server at this URL: load what it holds, then take every change over as it becomes durable there",
-        details: "Reads are served, writes are refused until `POST /v1/admin/promote`. A token for the other server comes from the \
-                  variable INFLIGHTKV_TOKEN. The other server needs a data directory, and \
-                  this one an empty one or none.",
+        details: "Reads are served, writes are refused until `POST /v1/admin/promote`. A token for the other server, with the role \
+                  admin there, comes from the variable INFLIGHTKV_TOKEN; https takes tls-ca. The other server needs a data \
+                  directory, and this one an empty one or none.",
+    },
+    Setting {
+        name: "tls-ca",
+        section: Section::Server,
+        kind: Kind::Path,
+        default: Fallback::Nothing("a server that is followed is reached by http"),
+        runtime: false,
+        placeholder: "FILE",
+        summary: "Certificates in PEM of the authorities that are trusted to name the server of follow; https takes it",
+        details: "Authorities of the system are not asked. A server that shows another certificate is not followed.",
     },
     Setting {
         name: "data-dir",
@@ -728,6 +738,30 @@ pub(crate) const SETTINGS: &[Setting] = &[
                   a nanosecond for each dozen bytes.",
     },
     Setting {
+        name: "scrub-interval",
+        section: Section::Trust,
+        kind: Kind::Duration {
+            min: Duration::ZERO,
+            max: YEAR,
+        },
+        default: Fallback::Value("24h"),
+        runtime: true,
+        placeholder: "D",
+        summary: "Read every checksum back in the background so long after it was last done; 0 for never",
+        details: "Values in memory, snapshots and the log: damage is found before somebody needs what is damaged. A start reads \
+                  everything as well. What is found is in the log, the audit log, statistics and metrics.",
+    },
+    Setting {
+        name: "scrub-rate",
+        section: Section::Trust,
+        kind: Kind::Size { min: KIB, max: TIB },
+        default: Fallback::Value("16MiB"),
+        runtime: true,
+        placeholder: "SIZE",
+        summary: "Most bytes that are read back in a second in the background",
+        details: "More finds damage sooner and takes more of the disk from others.",
+    },
+    Setting {
         name: "log-format",
         section: Section::Logs,
         kind: Kind::Choice(&["pretty", "json", "ecs"]),
@@ -829,22 +863,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
 /// The setting that names the file, and so the only one that a file cannot hold.
 pub(crate) const CONFIG: &str = "config";
 
-/// The row of that name.
-pub(crate) fn find(name: &str) -> Option<&'static Setting> {
-    SETTINGS.iter().find(|setting| setting.name == name)
-}
-
-/// The name of a setting closest to a misspelt one, if any is close.
-pub(crate) fn nearest(name: &str) -> Option<&'static str> {
-    let wanted = name.to_ascii_lowercase().replace(['_', '.'], "-");
-    SETTINGS
-        .iter()
-        .map(|setting| (edits(&wanted, setting.name), setting.name))
-        .min()
-        .filter(|(edits, candidate)| edits * 3 <= candidate.len())
-        .map(|(_, candidate)| candidate)
-}
-
 impl Setting {
     pub(crate) fn variable(&self) -> String {
         format!(
@@ -867,23 +885,12 @@ impl Setting {
     }
 }
 
-/// Levenshtein distance: single characters inserted, removed or replaced to make one name of the other.
-fn edits(left: &str, right: &str) -> usize {
-    let mut row: Vec<usize> = (0..=right.chars().count()).collect();
-    for (above, wanted) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (column, found) in right.chars().enumerate() {
-            let replaced = diagonal + usize::from(wanted != found);
-            diagonal = row[column + 1];
-            row[column + 1] = replaced.min(row[column] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
-}
-
 mod kinds;
+mod names;
 mod reading;
 mod spelling;
+
+pub(crate) use names::{find, nearest};
+
 #[cfg(test)]
 mod tests;

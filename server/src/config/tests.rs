@@ -56,6 +56,7 @@ fn the_defaults_are_those_of_the_contract() {
         partitions: 128,
         node_id: "node-1".to_owned(),
         follow: None,
+        tls_ca: None,
         shutdown_timeout: seconds(10),
         persistence: Some(Persistence {
             start_off: false,
@@ -79,6 +80,8 @@ fn the_defaults_are_those_of_the_contract() {
         audit_log: None,
         tls: None,
         refuse_on_load: false,
+        scrub_interval: Some(Duration::from_secs(86_400)),
+        scrub_rate: 16 << 20,
         verify_reads: true,
         compression: Compression {
             mode: "off",

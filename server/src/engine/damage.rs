@@ -1,4 +1,5 @@
-//! Values that do not have the checksum they were stored with: counted by who met them, told of, passed on by nobody.
+//! Values that do not have the checksum they were stored with: counted by who met them, told of, passed on by nobody. And
+//! files that the scrub finds damaged.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,11 +24,13 @@ pub enum FoundBy {
     Backup,
     /// Reading everything back.
     Verify,
+    /// The scrub, which reads everything back in the background.
+    Scrub,
 }
 
 impl FoundBy {
     /// All of them, in the order of [`Stats::damaged`](super::Stats::damaged).
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Read,
         Self::Batch,
         Self::Listing,
@@ -36,6 +39,7 @@ impl FoundBy {
         Self::Snapshot,
         Self::Backup,
         Self::Verify,
+        Self::Scrub,
     ];
 
     /// Its name in metrics and logs.
@@ -50,20 +54,30 @@ impl FoundBy {
             Self::Snapshot => "snapshot",
             Self::Backup => "backup",
             Self::Verify => "verify",
+            Self::Scrub => "scrub",
         }
     }
 }
 
-/// Told of every damaged value that is met: its key, and who met it. Called from any thread, event loops included,
+/// What is not as it was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damaged<'a> {
+    /// The value of this key, in memory.
+    Value(&'a str),
+    /// A file: which, where in it, and what was expected.
+    File(&'a str),
+}
+
+/// Told of everything damaged that is met, and who met it. Called from any thread, event loops included,
 /// while no lock is held; it must not wait.
 #[derive(Clone)]
 pub struct OnDamage(Arc<Tell>);
 
-type Tell = dyn Fn(&str, FoundBy) + Send + Sync;
+type Tell = dyn Fn(Damaged<'_>, FoundBy) + Send + Sync;
 
 impl OnDamage {
     /// Calls `tell`.
-    pub fn new(tell: impl Fn(&str, FoundBy) + Send + Sync + 'static) -> Self {
+    pub fn new(tell: impl Fn(Damaged<'_>, FoundBy) + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
     }
 }
@@ -96,7 +110,19 @@ impl super::Shared {
             "a value in memory does not have the checksum that it was stored with; it is not passed on"
         );
         if let Some(OnDamage(tell)) = &self.options.on_damage {
-            tell(key, by);
+            tell(Damaged::Value(key), by);
+        }
+    }
+
+    /// A file is damaged: `place` says which, where, and what was expected.
+    pub(super) fn note_damaged_file(&self, place: &str, by: FoundBy) {
+        tracing::error!(
+            found_by = by.name(),
+            damage = place,
+            "a file does not hold what was written to it"
+        );
+        if let Some(OnDamage(tell)) = &self.options.on_damage {
+            tell(Damaged::File(place), by);
         }
     }
 }
@@ -167,8 +193,9 @@ mod tests {
         let met = Met::default();
         let told = Arc::clone(&met);
         let engine = Engine::open(Options {
-            on_damage: Some(OnDamage::new(move |key, by| {
-                told.lock().push((key.to_owned(), by));
+            on_damage: Some(OnDamage::new(move |damaged, by| match damaged {
+                Damaged::Value(key) => told.lock().push((key.to_owned(), by)),
+                Damaged::File(place) => panic!("there are no files: {place}"),
             })),
             ..Options::default()
         })

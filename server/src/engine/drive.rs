@@ -4,7 +4,7 @@
 //! has its threads started, not both.
 
 use super::memory::Watch;
-use super::{Engine, HomeTurn, RecoverError, STOPPING, checkpoint};
+use super::{Engine, HomeTurn, RecoverError, STOPPING, checkpoint, scrub};
 use inflightkv_wal::{Rest, ShutdownError, Upkeep, UpkeepError, Writer};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -119,6 +119,12 @@ impl Driver {
         let shared = &self.engine.shared;
         let swept = shared.compressor.sweeper.lock().sweep(shared, |_| true);
         swept.changed
+    }
+
+    /// Reads everything back once, at the scrub's rate by the store's clock: `wait` is to let the time that it is given pass.
+    /// False when the scrub is off or was stopped before its end.
+    pub fn scrub(&self, wait: impl Fn(Duration) + Send + Sync + 'static) -> bool {
+        scrub::pass(&self.engine.shared, wait)
     }
 
     /// Holds what is counted of packed values against the entries themselves. A partition that a snapshot is walking may

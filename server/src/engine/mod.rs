@@ -6,7 +6,7 @@
 //! driver does in slices ([`Lane::home_turn`]).
 //!
 //! Threads of the engine, started by [`Engine::start_threads`]: with persistence the log's writer and its upkeep, with
-//! compression the compressor, and always the monitor of memory and the checkpointer. A store without threads can be
+//! compression the compressor, and always the monitor of memory, the checkpointer and the scrubber (unless it is off). A store without threads can be
 //! driven by hand ([`drive`]).
 
 mod adapters;
@@ -31,9 +31,12 @@ mod recover;
 mod restore;
 mod role;
 mod rules;
+mod scrub;
 mod sequencer;
 mod stats;
 mod switch;
+#[cfg(test)]
+mod testing;
 mod verify;
 mod watch;
 mod write;
@@ -46,7 +49,7 @@ pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEt
 pub use checkpoint::{Backup, CheckpointError, SnapshotFigures, SnapshotKind, SnapshotReport};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use compress::{Compression, CompressionMode, KeyTotals, LiveDictionary};
-pub use damage::{FoundBy, OnDamage};
+pub use damage::{Damaged, FoundBy, OnDamage};
 pub use evict::{EvictState, Eviction, Room};
 pub use follow::{Follower, Following, RoleError, TakeOver, TakenOver};
 pub use home::HomeTurn;
@@ -70,6 +73,7 @@ pub use restore::{Restore, RestoreError, RestoreMode, RestoreReport, RestoreStep
 #[cfg(feature = "cli")]
 pub(crate) use rules::judge;
 pub use rules::{OnLoad, Unfit};
+pub use scrub::{Scrub, ScrubStats};
 pub use stats::{
     CompressionStats, DiskListing, EvictedStats, MemoryStats, PartitionReport, SegmentListing,
     SnapshotListing, Stats, WalStats,
@@ -90,6 +94,7 @@ use parking_lot::Mutex;
 use partitions::Partitions;
 use recover::Recovery;
 use rules::RuleBook;
+use scrub::Scrubber;
 use sequencer::Sequencer;
 use std::fmt;
 use std::sync::Arc;
@@ -226,6 +231,7 @@ pub(crate) struct Shared {
     homes: Box<[Home]>,
     checkpointer: Checkpointer,
     compressor: Compressor,
+    scrubber: Scrubber,
     /// The first sequence of this run: tells its scan cursors from those of other runs.
     incarnation: AtomicU64,
     role: role::Role,
@@ -439,6 +445,7 @@ impl Engine {
             homes: (0..options.lanes).map(|_| Home::new()).collect(),
             checkpointer: Checkpointer::new(),
             compressor: Compressor::new(options.compression, options.clock.now()),
+            scrubber: Scrubber::new(options.scrub),
             incarnation: AtomicU64::new(0),
             role: role::Role::new(options.lanes + 2),
             follow: follow::Follow::default(),
@@ -526,13 +533,14 @@ impl Engine {
     }
 
     /// Starts the store's threads: the monitor of its memory, the checkpointer, the writer and the upkeep of a durable
-    /// store's log, and the compressor if values are compressed.
+    /// store's log, the compressor if values are compressed, and the scrubber if everything is read back now and then.
     ///
     /// # Errors
     /// The system has no more threads.
     pub fn start_threads(&self) -> Result<(), RecoverError> {
         self.shared.threads_started.store(true, Ordering::Release);
         self.start_compressor()?;
+        self.start_scrubber()?;
         if let Some(log) = self.shared.wal.get() {
             start_log(log)?;
         }
@@ -580,6 +588,7 @@ impl Engine {
         shared.phase.store(STOPPING, Ordering::Release);
         shared.checkpointer.stop();
         shared.compressor.stop();
+        shared.scrubber.stop();
         shared.meter.stop();
         for home in &shared.homes {
             home.signal();

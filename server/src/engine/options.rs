@@ -4,6 +4,7 @@ use super::clock::{Clock, SystemClock};
 use super::compress::Compression;
 use super::damage::OnDamage;
 use super::rules::OnLoad;
+use super::scrub::Scrub;
 use inflightkv_core::PatchLimits;
 use inflightkv_eviction::PolicyKind;
 use inflightkv_snapshot as snapshot;
@@ -35,7 +36,7 @@ pub struct Options {
     pub memory: Memory,
     /// Verify a value's checksum whenever it is read from memory; default true.
     pub verify_reads: bool,
-    /// Told of every damaged value; nobody by default.
+    /// Told of everything damaged that is met; nobody by default.
     pub on_damage: Option<OnDamage>,
     /// What keys and values are held against; none by default. Replaced by [`Engine::set_rules`](super::Engine::set_rules).
     pub rules: Arc<Rules>,
@@ -43,6 +44,8 @@ pub struct Options {
     pub rules_on_load: OnLoad,
     /// How values in memory are compressed; may change while the store runs.
     pub compression: Compression,
+    /// How everything is read back in the background; may change while the store runs.
+    pub scrub: Scrub,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
     /// Durability; `None` keeps the store in memory only.
@@ -62,6 +65,7 @@ impl Default for Options {
             rules: Arc::default(),
             rules_on_load: OnLoad::Report,
             compression: Compression::default(),
+            scrub: Scrub::default(),
             clock: Arc::new(SystemClock::new()),
             persistence: None,
         }

@@ -7,7 +7,7 @@ use super::lag::Lags;
 use super::memory::Reason;
 use super::{
     Compression, Engine, FoundBy, KeyTotals, LiveDictionary, Persistence, Readiness,
-    RecoveryReport, RuleHits, Shared, SnapshotFigures,
+    RecoveryReport, RuleHits, ScrubStats, Shared, SnapshotFigures,
 };
 use inflightkv_compression::CodecId;
 use inflightkv_compression::batch::BlockTotals;
@@ -56,6 +56,8 @@ pub struct Stats {
     pub recovery: Option<RecoveryReport>,
     /// How often values that did not have the checksum they were stored with were met by whom; none was passed on.
     pub damaged: [(FoundBy, u64); FoundBy::ALL.len()],
+    /// What was read back in the background.
+    pub scrub: ScrubStats,
     /// How often each rule about keys and values was broken.
     pub rules: Vec<RuleHits>,
 }
@@ -350,6 +352,7 @@ impl Engine {
             snapshots: log.map(|_| shared.checkpointer.figures()),
             recovery: shared.recovery_report.lock().clone(),
             damaged: shared.counters.damage.counts(),
+            scrub: shared.scrubber.stats(),
             rules: self.rules().hits(),
         }
     }

@@ -2,7 +2,7 @@
 //! audit event and a counter each; and nothing of it on disk.
 
 use super::Settings;
-use crate::engine::{Disk, Engine, OnDamage, Options, Persistence};
+use crate::engine::{Damaged, Disk, Engine, OnDamage, Options, Persistence};
 use crate::runtime::{Shutdown, event_loop};
 use crate::trust::{Access, Audit};
 use std::io::{Read, Write};
@@ -30,8 +30,9 @@ impl Running {
         let witness = audit.clone();
         let disk = Disk::open(&folder.path().join("data")).expect("a data directory");
         let engine = Engine::open(Options {
-            on_damage: Some(OnDamage::new(move |key, by| {
-                witness.damaged(key, by.name());
+            on_damage: Some(OnDamage::new(move |damaged, by| match damaged {
+                Damaged::Value(key) => witness.damaged(key, by.name()),
+                Damaged::File(place) => witness.damaged_file(place, by.name()),
             })),
             persistence: Some(Persistence::on(disk)),
             ..Options::default()

@@ -4,7 +4,7 @@ use super::fault::describe_readiness;
 use crate::engine::{
     AdviceReport, CompressionMode, CompressionStats, DiskListing, EvictedStats, Following,
     LAG_BOUNDS_MS, Lags, MemoryStats, PartitionReport, Readiness, RecoveryReport, RuleHits,
-    SnapshotFigures, Stats, WalStats,
+    ScrubStats, SnapshotFigures, Stats, WalStats,
 };
 use inflightkv_core::PartitionStats;
 use serde_json::{Map, Value, json};
@@ -31,8 +31,22 @@ pub(crate) fn document(stats: &Stats) -> Value {
         "compression": compression(&stats.compression),
         "recovery": stats.recovery.as_ref().map(recovery),
         "damagedValues": stats.damaged.iter().map(|(by, met)| (by.name(), *met)).collect::<BTreeMap<_, _>>(),
+        "scrub": scrub(&stats.scrub),
         "rules": stats.rules.iter().map(rule).collect::<Vec<_>>(),
         "partitions": stats.partitions.iter().map(partition).collect::<Vec<_>>(),
+    })
+}
+
+fn scrub(stats: &ScrubStats) -> Value {
+    json!({
+        "running": stats.running,
+        "passes": stats.passes,
+        "lastFinishedAtMs": stats.finished_at_ms,
+        "lastDurationMs": stats.duration_ms,
+        "bytes": stats.bytes,
+        "damagedValues": stats.damaged_values,
+        "damagedFiles": stats.damaged_files,
+        "damage": stats.damage,
     })
 }
 

@@ -8,7 +8,9 @@ mod compression;
 mod disk;
 
 use super::process::Process;
-use crate::engine::{AdviceReport, Following, LAG_BOUNDS_MS, MemoryStats, Readiness, Stats};
+use crate::engine::{
+    AdviceReport, Following, LAG_BOUNDS_MS, MemoryStats, Readiness, ScrubStats, Stats,
+};
 use crate::http::traffic::{DURATION_BOUNDS_US, PlaceTotals, Totals};
 use crate::trust::AuditFigures;
 use prometheus_client::collector::Collector;
@@ -339,6 +341,7 @@ impl Scrape {
                 .encode_family(&[("found_by", by.name())])?
                 .encode_counter::<NoLabelSet, _, u64>(met, None)?;
         }
+        encode_scrub(out, &stats.scrub)?;
         // Rules are named by whoever runs the server, so there are as many labels as rules.
         let mut family = out.family(
             "rule_hits",
@@ -514,6 +517,48 @@ fn encode_audit(out: &mut Out<'_>, audit: AuditFigures) -> fmt::Result {
         "Whether the disk takes no audit events (1): what has to be audited is refused meanwhile.",
         None,
         u64::from(audit.failing),
+    )
+}
+
+/// What was read back in the background.
+fn encode_scrub(out: &mut Out<'_>, scrub: &ScrubStats) -> fmt::Result {
+    out.gauge(
+        "scrub_running",
+        "Whether everything is being read back in the background now (1) or not (0).",
+        None,
+        u64::from(scrub.running),
+    )?;
+    out.counter(
+        "scrub_passes",
+        "How often everything was read back in the background.",
+        None,
+        scrub.passes,
+    )?;
+    out.counter(
+        "scrub_read",
+        "Bytes read back in the background, in memory and on disk.",
+        Some(&Unit::Bytes),
+        scrub.bytes,
+    )?;
+    if let Some(at) = scrub.finished_at_ms {
+        out.gauge(
+            "scrub_finished_time",
+            "When everything had last been read back, since the Unix epoch.",
+            Some(&Unit::Seconds),
+            at as f64 / 1e3,
+        )?;
+    }
+    out.counter(
+        "scrub_damaged_values",
+        "Values in memory that reading back found damaged.",
+        None,
+        scrub.damaged_values,
+    )?;
+    out.counter(
+        "scrub_damaged_files",
+        "Places in files that reading back found damaged.",
+        None,
+        scrub.damaged_files,
     )
 }
 

@@ -240,6 +240,22 @@ impl Audit {
         }
     }
 
+    /// Tells that a file does not hold what was written to it: `place` names it, and where in it.
+    pub fn damaged_file(&self, place: &str, found_by: &str) {
+        self.insist(Event {
+            action: "integrity",
+            details: vec![
+                (
+                    "message",
+                    "a file does not hold what was written to it".to_owned(),
+                ),
+                ("found_by", found_by.to_owned()),
+                ("place", place.to_owned()),
+            ],
+            ..Event::default()
+        });
+    }
+
     /// Goes on in a new file if the one that is written to was moved away. What is recorded later is in the new one.
     pub fn reopen(&self) {
         self.shared.state.lock().reopen = true;

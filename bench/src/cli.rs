@@ -281,6 +281,8 @@ pub(crate) enum Comparison {
     Memory(Memory),
     /// Snapshots: time, size, and what they make of memory, of the latency of reads and of a restart
     Saving(Saving),
+    /// Latency of reads while keys are evicted, and while very many expire at once
+    Pressure(Pressure),
     /// The same work on every server that is installed, as a report with charts
     Peers(Peers),
     /// Event loops with locked partitions beside threads with queues, behind HTTP and in process
@@ -456,6 +458,27 @@ pub(crate) struct Saving {
     /// The same seed makes the same values
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Pressure {
+    #[command(flatten)]
+    pub(crate) subjects: Subjects,
+    /// Rounds; figures are medians
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) rounds: u32,
+    /// Length of a round for each state
+    #[arg(long, default_value = "2s", value_parser = duration)]
+    pub(crate) round: Duration,
+    /// GETs a second
+    #[arg(long, default_value = "2000", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// PUTs a second of new keys, each of which has one evicted
+    #[arg(long, default_value = "1000", value_parser = rate)]
+    pub(crate) writes: f64,
+    /// Keys that expire at once
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    pub(crate) expiring: u64,
 }
 
 pub(crate) fn bytes_in<const MIN: usize, const MAX: usize>(text: &str) -> Result<usize, String> {

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         Command::Compare(arguments) => interrupt::install().and_then(|()| match &arguments.what {
             Some(Comparison::Memory(options)) => compare::memory::run(options),
             Some(Comparison::Saving(options)) => compare::saving::run(options),
+            Some(Comparison::Pressure(options)) => compare::pressure::run(options),
             Some(Comparison::Peers(options)) => compare::peers::run(options),
             Some(Comparison::Loops(options)) => compare::loops::run(options),
             Some(Comparison::Builds(options)) => compare::builds::run(options),

@@ -26,14 +26,16 @@ const SAMPLE: u64 = 10;
 /// The first step, in a thousandth, and what becomes of it from step to step.
 const STEP_FIRST: f64 = 30.0;
 const STEP_DECAY: f64 = 0.98;
+/// And from turn to turn: a window that is as good as it can be comes to rest instead of swinging around that size.
+const TURN_DECAY: f64 = 0.5;
 /// A change of the hit ratio that is none: then the step is halved, so that the window comes to rest.
-const LEVEL: f64 = 0.001;
+const LEVEL: f64 = 0.003;
 /// The sketch has counters for so many keys, or for eight times those held while that is less: a sketch for a handful of keys
 /// would take all keys for the same.
 const SKETCH_MIN: usize = 256;
 /// A change of the hit ratio after which the search begins anew.
 const RESTART: f64 = 0.05;
-/// A newcomer asked for less often than this loses a draw; above, it wins one in 128, so that nobody can keep keys out or
+/// A newcomer asked for less often than this loses a draw; above, it wins one in 1024, so that nobody can keep keys out or
 /// in by steering the sketch.
 const DRAW_MIN: u64 = 6;
 
@@ -171,7 +173,7 @@ impl TinyLfu {
             held.map_or(0, |held| self.sketch.estimate(held.fingerprint))
         };
         let (new, old) = (estimate(candidate), estimate(victim));
-        new > old || (new >= DRAW_MIN && self.draw.next() >> 57 == 0)
+        new > old || (new >= DRAW_MIN && self.draw.next() >> 54 == 0)
     }
 
     fn climb(&mut self) {
@@ -185,7 +187,7 @@ impl TinyLfu {
         let step = if change > 0.0 {
             climber.step
         } else {
-            -climber.step
+            -climber.step * TURN_DECAY
         };
         climber.step = if change.abs() >= RESTART {
             STEP_FIRST.copysign(step)

@@ -4,6 +4,7 @@ pub(crate) mod builds;
 pub(crate) mod loops;
 pub(crate) mod memory;
 pub(crate) mod peers;
+pub(crate) mod pressure;
 pub(crate) mod saving;
 pub(crate) mod speed;
 pub(crate) mod table;

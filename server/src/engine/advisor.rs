@@ -4,6 +4,11 @@
 //! miniature simulations" (USENIX ATC 2017). Keys are sampled by their hash, so that all requests for a key are in the sample
 //! or none is, and the limit is scaled like the sample. Only metadata is kept: a hash and a weight a key. Every key is sampled
 //! as long as requests are few; the sample is halved when it becomes too large, or too many requests fall into it.
+//!
+//! A very hot key is in the sample with all its requests or not at all, and either would falsify every ratio. As many reads as
+//! the sample has too few or too many are counted as hits or taken out of them, for it is hot keys that they are of, and those
+//! hit at any size (`SHARDS_adj`: C. Waldspurger, N. Park, A. Garthwaite and I. Ahmad, "Efficient MRC construction with SHARDS",
+//! FAST 2015).
 
 use super::evict::SLOT_BYTES;
 use foldhash::quality::RandomState;
@@ -52,6 +57,8 @@ pub(crate) struct Advisor {
     /// A key is in the sample if its mixed hash is below; 0 without a limit.
     below: AtomicU64,
     shadow: Mutex<Option<Shadow>>,
+    /// Reads in the sample that found the simulations busy.
+    lost: AtomicU64,
 }
 
 fn mixed(hash: u64) -> u64 {
@@ -62,10 +69,11 @@ fn mixed(hash: u64) -> u64 {
 const ALL: u64 = 1 << 63;
 
 impl Advisor {
-    /// Begins anew for a limit, or ends without one.
-    pub(crate) fn begin(&self, limit: Option<u64>) {
+    /// Begins anew for a limit, or ends without one. `reads` is how many there were so far in all.
+    pub(crate) fn begin(&self, limit: Option<u64>, reads: u64) {
         let mut shadow = self.shadow.lock();
-        *shadow = limit.map(Shadow::new);
+        *shadow = limit.map(|limit| Shadow::new(limit, reads));
+        self.lost.store(0, Ordering::Relaxed);
         self.below
             .store(limit.map_or(0, |_| ALL), Ordering::Relaxed);
     }
@@ -75,50 +83,58 @@ impl Advisor {
         mixed(hash) < self.below.load(Ordering::Relaxed)
     }
 
-    /// A key was read; with its bytes beside the entry's overhead if it was there.
+    /// A key was read; with its bytes beside the entry's overhead if it was there. `reads` says how many reads there were in
+    /// all, this one included, and is seldom asked.
     #[inline]
-    pub(crate) fn read(&self, hash: u64, bytes: Option<usize>) {
-        if self.sampled(hash) {
-            self.simulate(hash, |shadow| shadow.read(hash, bytes.map(weight)));
+    pub(crate) fn read(&self, hash: u64, bytes: Option<usize>, reads: impl Fn() -> u64) {
+        if self.sampled(hash)
+            && !self.simulate(hash, reads, |shadow| shadow.read(hash, bytes.map(weight)))
+        {
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// A key was written.
     #[inline]
-    pub(crate) fn wrote(&self, hash: u64, bytes: usize) {
+    pub(crate) fn wrote(&self, hash: u64, bytes: usize, reads: impl Fn() -> u64) {
         if self.sampled(hash) {
-            self.simulate(hash, |shadow| shadow.wrote(hash, weight(bytes)));
+            self.simulate(hash, reads, |shadow| shadow.wrote(hash, weight(bytes)));
         }
     }
 
     /// A key was removed by a client.
     #[inline]
-    pub(crate) fn removed(&self, hash: u64) {
+    pub(crate) fn removed(&self, hash: u64, reads: impl Fn() -> u64) {
         if self.sampled(hash) {
-            self.simulate(hash, |shadow| shadow.removed(hash));
+            self.simulate(hash, reads, |shadow| shadow.removed(hash));
         }
     }
 
-    fn simulate(&self, hash: u64, step: impl FnOnce(&mut Shadow)) {
-        // Another loop is at it: nobody waits for figures.
+    /// False when another loop is at it: nobody waits for figures.
+    fn simulate(&self, hash: u64, reads: impl Fn() -> u64, step: impl FnOnce(&mut Shadow)) -> bool {
         let Some(mut guard) = self.shadow.try_lock() else {
-            return;
-        };
-        let Some(shadow) = guard.as_mut() else {
-            return;
+            return false;
         };
         // The sample may have been halved since.
-        if mixed(hash) >= shadow.below {
-            return;
-        }
+        let Some(shadow) = guard.as_mut().filter(|shadow| mixed(hash) < shadow.below) else {
+            return true;
+        };
         step(shadow);
-        shadow.watch();
+        if shadow.watch() {
+            shadow.expect(reads(), self.lost.swap(0, Ordering::Relaxed));
+            shadow.halve();
+        }
         self.below.store(shadow.below, Ordering::Relaxed);
+        true
     }
 
-    pub(crate) fn report(&self) -> AdviceReport {
-        match &*self.shadow.lock() {
-            Some(shadow) => shadow.report(),
+    /// `reads` is how many there were so far in all.
+    pub(crate) fn report(&self, reads: u64) -> AdviceReport {
+        match &mut *self.shadow.lock() {
+            Some(shadow) => {
+                shadow.expect(reads, self.lost.swap(0, Ordering::Relaxed));
+                shadow.report()
+            }
             None => AdviceReport::default(),
         }
     }
@@ -155,10 +171,13 @@ struct Shadow {
     steps: u64,
     requests: u32,
     window: Instant,
+    /// Reads that were to be in the sample, and those there had been in all when that was last worked out.
+    expected: f64,
+    reads_before: u64,
 }
 
 impl Shadow {
-    fn new(limit: u64) -> Self {
+    fn new(limit: u64, reads: u64) -> Self {
         let simulations = PolicyKind::ALL.into_iter().flat_map(|kind| {
             SIZES.map(|percent| Simulation {
                 policy: kind.build(percent),
@@ -178,7 +197,16 @@ impl Shadow {
             steps: 0,
             requests: 0,
             window: Instant::now(),
+            expected: 0.0,
+            reads_before: reads,
         }
+    }
+
+    /// Works out how many reads were to be in the sample, when there were so many in all, and so many of them were lost to it.
+    fn expect(&mut self, reads: u64, lost: u64) {
+        let more = reads.saturating_sub(self.reads_before);
+        self.reads_before = reads;
+        self.expected += more as f64 * (self.below as f64 / ALL as f64) - lost as f64;
     }
 
     fn capacity(&self, percent: u64) -> u64 {
@@ -291,19 +319,16 @@ impl Shadow {
         self.release(slot);
     }
 
-    /// Halves the sample when it is too large or costs too much.
-    fn watch(&mut self) {
+    /// Whether the sample is to be halved, because it is too large or costs too much.
+    fn watch(&mut self) -> bool {
         self.requests += 1;
+        let mut too_many = false;
         if self.requests >= REQUESTS_MAX {
             self.requests = 0;
-            if self.window.elapsed() < WINDOW {
-                self.halve();
-            }
+            too_many = self.window.elapsed() < WINDOW;
             self.window = Instant::now();
         }
-        if self.slots.len() > KEYS_MAX {
-            self.halve();
-        }
+        too_many || self.slots.len() > KEYS_MAX
     }
 
     fn halve(&mut self) {
@@ -313,6 +338,7 @@ impl Shadow {
             simulation.hits /= 2;
             simulation.reads /= 2;
         }
+        self.expected /= 2.0;
         let leaving = self.slots.keys().filter(|hash| mixed(**hash) >= self.below);
         for hash in leaving.copied().collect::<Vec<_>>() {
             self.removed(hash);
@@ -340,7 +366,11 @@ impl Shadow {
             let simulation = self.simulations.iter().find(|simulation| {
                 simulation.policy.kind() == kind && simulation.percent == percent
             })?;
-            (simulation.reads > 0).then(|| simulation.hits as f64 / simulation.reads as f64)
+            let (hits, reads) = (simulation.hits as f64, simulation.reads as f64);
+            (reads > 0.0).then(|| {
+                let expected = self.expected.max(1.0);
+                ((hits + expected - reads) / expected).clamp(0.0, 1.0)
+            })
         };
         AdviceReport {
             one_of: ALL / self.below.max(1),
@@ -367,14 +397,15 @@ mod tests {
     #[test]
     fn ratios_tell_what_fits() {
         let advisor = Advisor::default();
-        advisor.read(1, Some(10));
-        assert_eq!(advisor.report(), AdviceReport::default());
+        advisor.read(1, Some(10), || 1);
+        assert_eq!(advisor.report(1), AdviceReport::default());
         let entry = u64::from(weight(100));
-        advisor.begin(Some(100 * entry));
+        advisor.begin(Some(100 * entry), 1);
         for round in 0..20_000_u64 {
-            advisor.read((round % 80).wrapping_mul(0x9e37_79b9_7f4a_7c15), Some(100));
+            let hash = (round % 80).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            advisor.read(hash, Some(100), || round + 2);
         }
-        let report = advisor.report();
+        let report = advisor.report(20_001);
         for advice in &report.policies {
             assert!(advice.current > Some(0.97), "{advice:?}");
             assert_eq!(advice.double, advice.current);
@@ -382,8 +413,8 @@ mod tests {
         }
         let lru = report.policies[0];
         assert_eq!((lru.policy, lru.half), (PolicyKind::Lru, Some(0.0)));
-        advisor.begin(None);
-        assert_eq!(advisor.report().one_of, 0);
+        advisor.begin(None, 0);
+        assert_eq!(advisor.report(0).one_of, 0);
     }
 
     /// However many keys there are, few are known, the figures are those of the whole, and nothing is left behind.
@@ -392,7 +423,7 @@ mod tests {
         use std::hash::BuildHasher as _;
         let advisor = Advisor::default();
         let entry = u64::from(weight(100));
-        advisor.begin(Some(20_000 * entry));
+        advisor.begin(Some(20_000 * entry), 0);
         let mut rng = fastrand::Rng::with_seed(9);
         let hasher = foldhash::quality::FixedState::with_seed(9);
         let mut exact = PolicyKind::Lru.build(0);
@@ -400,7 +431,7 @@ mod tests {
         for step in 0..400_000_u64 {
             let key = (rng.f64().powi(2) * 100_000.0) as u32;
             // As the store's hashes are: without a pattern, so that no key is in every sample.
-            advisor.read(hasher.hash_one(key), Some(100));
+            advisor.read(hasher.hash_one(key), Some(100), || step + 1);
             reads += 1;
             if exact.contains(key) {
                 hits += 1;
@@ -417,7 +448,7 @@ mod tests {
                 }
             }
         }
-        let report = advisor.report();
+        let report = advisor.report(400_000);
         assert!(report.one_of >= 8, "{report:?}");
         assert!(report.bytes < 4 << 20, "{report:?}");
         let truth = f64::from(hits) / f64::from(reads);
@@ -435,5 +466,35 @@ mod tests {
                 .all(|simulation| simulation.used == 0)
         );
         assert_eq!(shadow.free.len(), shadow.keys.len());
+    }
+
+    /// Half of all reads are of one key: whether it is in the sample makes no difference.
+    #[test]
+    fn one_very_hot_key_falsifies_nothing() {
+        use std::hash::BuildHasher as _;
+        let hasher = foldhash::quality::FixedState::with_seed(4);
+        // The first number whose hash stays in the sample through some halvings, and the first that leaves at once. One that
+        // stayed through all would halve it until hardly any other key is left: it costs too much.
+        let hash_where = |is: fn(u64) -> bool| {
+            let mut hashes = (1 << 40..).map(|number: u64| hasher.hash_one(number));
+            hashes.find(|hash| is(mixed(*hash))).expect("one of many")
+        };
+        let inside = hash_where(|mixed| (ALL >> 6..ALL >> 5).contains(&mixed));
+        let outside = hash_where(|mixed| mixed > ALL / 2);
+        for hot in [inside, outside] {
+            let advisor = Advisor::default();
+            advisor.begin(Some(20_000 * u64::from(weight(100))), 0);
+            let mut rng = fastrand::Rng::with_seed(9);
+            for step in 0..400_000_u64 {
+                let cold = hasher.hash_one(rng.u32(..100_000));
+                let hash = if rng.bool() { hot } else { cold };
+                advisor.read(hash, Some(100), || step + 1);
+            }
+            let report = advisor.report(400_000);
+            assert!(report.one_of >= 8, "{report:?}");
+            // The hot key always, and a fifth of the others; some less while they are met for the first time.
+            let told = report.policies[0].current.expect("there were reads");
+            assert!((0.5..0.7).contains(&told), "{told}");
+        }
     }
 }

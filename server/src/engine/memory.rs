@@ -249,11 +249,17 @@ impl Meter {
 }
 
 impl Shared {
-    /// Bytes that are not in partitions: what waits for the disk, and request bodies on their way in.
+    /// Reads so far.
+    pub(super) fn reads(&self) -> u64 {
+        let reads = self.homes.iter().map(super::home::Home::reads);
+        reads.map(|(found, missed)| found + missed).sum()
+    }
+
+    /// Bytes that are not in partitions: what waits for the disk, request bodies on their way in, and dictionaries.
     pub(super) fn transient_bytes(&self) -> u64 {
         let queued = self.wal.get().map_or(0, inflightkv_wal::Wal::queued_about);
         let bodies = self.bodies.load(Ordering::Relaxed).max(0) as u64;
-        queued + bodies
+        queued + bodies + self.compressor.dictionary_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -270,7 +276,7 @@ impl Engine {
         let before = shared.meter.settings();
         shared.meter.set(memory, shared.partitions.count());
         if before.bytes_max != memory.bytes_max {
-            shared.advisor.begin(memory.bytes_max);
+            shared.advisor.begin(memory.bytes_max, shared.reads());
         }
         shared.adopt_policy();
         shared.meter.poke();

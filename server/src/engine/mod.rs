@@ -462,7 +462,7 @@ impl Engine {
             stopping: AtomicBool::new(false),
             options,
         };
-        shared.advisor.begin(shared.options.memory.bytes_max);
+        shared.advisor.begin(shared.options.memory.bytes_max, 0);
         Ok(Self {
             shared: Arc::new(shared),
         })

@@ -161,7 +161,9 @@ impl Lane {
     fn note_read(&self, place: Place, key: &str, value: Option<&Document>) {
         self.shared.homes[self.index].count_read(value.is_some());
         let bytes = value.map(|document| ENTRY_BYTES + key.len() + document.value.len());
-        self.shared.advisor.read(place.hash, bytes);
+        self.shared
+            .advisor
+            .read(place.hash, bytes, || self.shared.reads());
     }
 
     /// Visits a slice of the keys and says where to go on; `None` at the end. When `visit` breaks, the next slice begins

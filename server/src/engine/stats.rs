@@ -346,7 +346,7 @@ impl Engine {
             patch_retries: shared.counters.patch_retries.load(Ordering::Relaxed),
             compression: CompressionStats::of(shared, &coded, blocks, keys),
             memory,
-            advice: shared.advisor.report(),
+            advice: shared.advisor.report(shared.reads()),
             partitions,
             wal: log.map(wal_stats),
             snapshots: log.map(|_| shared.checkpointer.figures()),

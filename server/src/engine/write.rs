@@ -354,7 +354,7 @@ impl Lane {
             };
             let done = shared.execute(self.index, ready, now);
             if let core::Outcome::Deleted { .. } = done.outcome {
-                shared.advisor.removed(place.hash);
+                shared.advisor.removed(place.hash, || shared.reads());
             }
             if done.outcome != core::Outcome::Retry {
                 return Ok(shared.answer(done));
@@ -403,7 +403,7 @@ impl Lane {
             };
             let mut done = shared.execute(self.index, ready, now);
             if let core::Outcome::Created { .. } | core::Outcome::Changed { .. } = done.outcome {
-                shared.advisor.wrote(place.hash, bytes);
+                shared.advisor.wrote(place.hash, bytes, || shared.reads());
             }
             if done.outcome != core::Outcome::Retry {
                 return shared.answer(done);

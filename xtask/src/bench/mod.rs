@@ -15,7 +15,7 @@ const PACKAGES: [&str; 2] = ["inflightkv-server", "inflightkv-bench"];
 /// What `inflightkv-bench` runs besides its suite; anything else is taken for a benchmark of the suite.
 const PARTS: [&str; 5] = ["compare", "load", "counter", "traces", "compression"];
 /// Comparisons that are asked for by their own name.
-const COMPARISONS: [&str; 4] = ["peers", "memory", "saving", "loops"];
+const COMPARISONS: [&str; 5] = ["peers", "memory", "saving", "pressure", "loops"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -34,7 +34,7 @@ pub(crate) struct Options {
     /// Why the counts change; it is written into the baseline
     #[arg(long, value_parser = reason)]
     reason: Option<String>,
-    /// Benchmarks of the suite [default: all of them], or one of peers, loops, memory, saving, compare, load, counter,
+    /// Benchmarks of the suite [default: all of them], or one of peers, loops, memory, saving, pressure, compare, load, counter,
     /// traces, compression
     #[arg(value_name = "WHAT")]
     what: Vec<String>,

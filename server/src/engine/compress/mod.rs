@@ -154,6 +154,8 @@ pub(crate) struct Compressor {
     started: AtomicBool,
     pub(crate) counters: CompressionCounters,
     pub(crate) held: Mutex<Held>,
+    /// Of the dictionaries in `held`.
+    pub(crate) dictionary_bytes: AtomicU64,
     /// Held by the thread, or by whoever drives the store by hand.
     pub(crate) sweeper: Mutex<Sweeper>,
 }
@@ -205,6 +207,7 @@ impl Compressor {
             started: AtomicBool::new(false),
             counters: CompressionCounters::default(),
             held: Mutex::default(),
+            dictionary_bytes: AtomicU64::new(0),
             sweeper: Mutex::new(Sweeper::new(seed)),
         }
     }

@@ -579,6 +579,10 @@ impl Sweeper {
             + self.taken.capacity() * size_of::<Taken>()
             + self.made.capacity() * size_of::<Made>()
             + self.spent.capacity() * size_of::<Entry>();
+        let dictionary_bytes: usize = dictionaries.iter().map(|live| live.bytes).sum();
+        compressor
+            .dictionary_bytes
+            .store(dictionary_bytes as u64, Ordering::Relaxed);
         *compressor.held.lock() = Held {
             bytes: buffers + self.training.footprint(),
             dictionaries,

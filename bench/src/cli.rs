@@ -322,9 +322,12 @@ pub(crate) struct Builds {
     /// The program that it is compared with
     #[arg(long, value_name = "PROGRAM")]
     pub(crate) old: PathBuf,
-    /// Pairs of rounds
+    /// Pairs of rounds, at least
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u32).range(5..=1000))]
     pub(crate) pairs: u32,
+    /// Pairs of rounds, at most; more than --pairs are measured while the interval has the limit in it
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(5..=1000))]
+    pub(crate) pairs_max: u32,
     /// Length of a round for each build and operation
     #[arg(long, default_value = "500ms", value_parser = duration)]
     pub(crate) round: Duration,

@@ -52,6 +52,10 @@ pub(crate) enum Step {
     /// A backup is begun, if none is on its way; it is read as it comes.
     Backup,
     Restore(Restore),
+    /// How values and keys are stored from now on.
+    Store(Coding),
+    /// A pass of the compressor.
+    Compress,
     /// Persistence is turned on or off, a step of that after each of the next ones.
     Switch {
         on: bool,
@@ -76,6 +80,24 @@ pub(crate) enum Step {
     },
     /// The machine stops now.
     Stop(End),
+}
+
+/// What is stored in another form than it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Coding {
+    pub(crate) mode: CodingMode,
+    pub(crate) dictionaries: bool,
+    /// Small values that are cold after so many milliseconds lie together in blocks.
+    pub(crate) batches: Option<u16>,
+    pub(crate) keys: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CodingMode {
+    Off,
+    Lz4,
+    Zstd,
+    Adaptive,
 }
 
 /// One of the last backups, laid over what is there.
@@ -390,6 +412,24 @@ impl From<SnapshotKind> for engine::SnapshotKind {
             SnapshotKind::Full => Self::Full,
             SnapshotKind::Incremental => Self::Incremental,
             SnapshotKind::Auto => Self::Auto,
+        }
+    }
+}
+
+impl From<Coding> for engine::Compression {
+    fn from(coding: Coding) -> Self {
+        Self {
+            mode: match coding.mode {
+                CodingMode::Off => engine::CompressionMode::Off,
+                CodingMode::Lz4 => engine::CompressionMode::Lz4,
+                CodingMode::Zstd => engine::CompressionMode::Zstd,
+                CodingMode::Adaptive => engine::CompressionMode::Adaptive,
+            },
+            dictionaries: coding.dictionaries,
+            batches: coding.batches.is_some(),
+            cold_after_ms: coding.batches.unwrap_or(0).into(),
+            keys: coding.keys,
+            ..Self::default()
         }
     }
 }

@@ -54,6 +54,10 @@ fn no_crash_takes_what_was_said_to_be_durable_and_nothing_is_invented() {
             ("restores in place of everything", tally.replaced),
             ("keys merged from a backup", tally.merged),
             ("backups refused", tally.restores_refused),
+            (
+                "passes that stored something in another form",
+                tally.recoded,
+            ),
             ("switches off", tally.switched_off),
             ("switches on", tally.switched_on),
             ("records followed", tally.followed),

@@ -2,8 +2,9 @@
 
 use super::faults::{Area, Call, Fault, Survival};
 use super::history::{
-    ConditionKind, Document, Durability, Edit, End, History, How, KEYS, Operation, Patch, Restore,
-    RestoreHow, Setup, SnapshotKind, Step, Sync, Text, Trouble, Ttl, Write,
+    Coding, CodingMode, ConditionKind, Document, Durability, Edit, End, History, How, KEYS,
+    Operation, Patch, Restore, RestoreHow, Setup, SnapshotKind, Step, Sync, Text, Trouble, Ttl,
+    Write,
 };
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -196,6 +197,27 @@ fn end() -> impl Strategy<Value = End> {
         })
 }
 
+fn coding() -> impl Strategy<Value = Coding> {
+    const MODES: [CodingMode; 4] = [
+        CodingMode::Adaptive,
+        CodingMode::Off,
+        CodingMode::Lz4,
+        CodingMode::Zstd,
+    ];
+    (
+        select(&MODES[..]),
+        any::<bool>(),
+        prop_oneof![1 => Just(None), 2 => select(&[0, 20, 1_000][..]).prop_map(Some)],
+        any::<bool>(),
+    )
+        .prop_map(|(mode, dictionaries, batches, keys)| Coding {
+            mode,
+            dictionaries,
+            batches,
+            keys,
+        })
+}
+
 fn restore() -> impl Strategy<Value = Restore> {
     let how = prop_oneof![
         6 => Just(RestoreHow::Whole),
@@ -263,6 +285,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (1..4_u8).prop_map(Step::KeepLog),
         3 => Just(Step::Backup),
         3 => restore().prop_map(Step::Restore),
+        2 => coding().prop_map(Step::Store),
+        6 => Just(Step::Compress),
         3 => any::<bool>().prop_map(|on| Step::Switch { on }),
         6 => (1..9_u8).prop_map(Step::Follow),
         4 => snapshot_kind().prop_map(Step::AskForSnapshot),

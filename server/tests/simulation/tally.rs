@@ -41,6 +41,8 @@ pub(crate) struct Tally {
     pub(crate) replaced: u64,
     pub(crate) merged: u64,
     pub(crate) restores_refused: u64,
+    /// Passes of the compressor that changed how something is stored.
+    pub(crate) recoded: u64,
     pub(crate) switched_off: u64,
     pub(crate) switched_on: u64,
     /// Records that the store that follows took, and how often it had to begin anew.
@@ -78,6 +80,7 @@ impl Tally {
             (&mut self.replaced, other.replaced),
             (&mut self.merged, other.merged),
             (&mut self.restores_refused, other.restores_refused),
+            (&mut self.recoded, other.recoded),
             (&mut self.switched_off, other.switched_off),
             (&mut self.switched_on, other.switched_on),
             (&mut self.followed, other.followed),

@@ -163,6 +163,11 @@ impl World {
             }
             Step::Backup => self.begin_backup()?,
             Step::Restore(restore) => self.restore(restore)?,
+            Step::Store(coding) => {
+                let set = self.run().engine.set_compression((*coding).into());
+                set.map_err(|error| wrong("another form of storing", "set", error))?;
+            }
+            Step::Compress => self.tally.recoded += u64::from(self.run().driver.compress()),
             Step::Switch { on } => self.begin_switch(*on)?,
             Step::Follow(frames) => self.follow(*frames)?,
             Step::AskForSnapshot(kind) => {

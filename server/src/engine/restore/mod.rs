@@ -176,6 +176,14 @@ enum Doing {
     Merge { partition: usize, from: Slot },
 }
 
+impl Drop for Restoring {
+    fn drop(&mut self) {
+        if let Doing::Swapping(swap) = &self.step {
+            swap.withdraw();
+        }
+    }
+}
+
 /// What is next.
 #[derive(Debug)]
 pub enum RestoreStep {

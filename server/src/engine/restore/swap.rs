@@ -46,6 +46,16 @@ impl Swap {
         }
     }
 
+    /// Nobody wants it any more: it does not take place, unless it is doing so.
+    pub(super) fn withdraw(&self) {
+        let withdrawn = self.state.lock().staged.take();
+        if withdrawn.is_some() {
+            self.refuse(CheckpointError::Aborted {
+                reason: "whoever asked for it has left".to_owned(),
+            });
+        }
+    }
+
     /// How it ended; `None` as long as it has not.
     pub(super) fn outcome(&self) -> Option<Result<Sequence, CheckpointError>> {
         let over = self.over.load(Ordering::Acquire);

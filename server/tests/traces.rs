@@ -262,6 +262,7 @@ fn a_request_and_its_parts_are_spans() {
         ("http.request.method", "PUT"),
         ("http.route", "/v1/kv/{key}"),
         ("url.path", "/v1/kv/{key}"),
+        ("url.scheme", "http"),
         ("http.response.status_code", "201"),
         ("http.request.body.size", "7"),
         ("client.address", "127.0.0.1"),

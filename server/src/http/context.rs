@@ -153,7 +153,12 @@ impl Context {
             log.tell(record, &self.lane);
         }
         if let Some(tracer) = &self.settings.tracer {
-            tracer.tell(record, &self.lane);
+            #[cfg(feature = "tls")]
+            let is_encrypted = self.settings.tls.is_some();
+            #[cfg(not(feature = "tls"))]
+            let is_encrypted = false;
+            let scheme = if is_encrypted { "https" } else { "http" };
+            tracer.tell(record, &self.lane, scheme);
         }
     }
 

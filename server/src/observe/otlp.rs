@@ -64,6 +64,7 @@ fn spans(out: &mut Vec<u8>, traced: &Traced) {
         text_attribute(out, 9, "http.request.method", traced.method);
         text_attribute(out, 9, "http.route", traced.route);
         text_attribute(out, 9, "url.path", &traced.path);
+        text_attribute(out, 9, "url.scheme", traced.scheme);
         int_attribute(out, 9, "http.response.status_code", traced.status.into());
         int_attribute(out, 9, "http.request.body.size", traced.bytes_in);
         int_attribute(out, 9, "http.response.body.size", traced.bytes_out);

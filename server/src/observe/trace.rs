@@ -45,6 +45,8 @@ pub(crate) struct Traced {
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) peer: Option<SocketAddr>,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
     pub(crate) key_hash: Option<u64>,
     pub(crate) partition: Option<usize>,
     pub(crate) ended: SystemTime,
@@ -166,8 +168,8 @@ impl Tracer {
         })
     }
 
-    /// Takes a finished request.
-    pub(crate) fn tell(&self, record: &Record, lane: &Lane) {
+    /// Takes a finished request, which came by `scheme`.
+    pub(crate) fn tell(&self, record: &Record, lane: &Lane, scheme: &'static str) {
         let Some(context) = &record.trace else {
             return;
         };
@@ -185,6 +187,7 @@ impl Tracer {
             bytes_in: record.bytes_in,
             bytes_out: record.bytes_out,
             peer: record.peer,
+            scheme,
             key_hash: key
                 .as_ref()
                 .filter(|_| self.keys == Keys::Hashed)

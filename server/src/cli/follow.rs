@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::connection::{Connection, Request, Response, Url};
 use super::wire::Security;
 use crate::engine::{
-    Engine, Follower, LoadedEntry, RoleError, Sequence, StreamReader, TakeOver, TakenOver,
-    Violation, snapshot_codecs,
+    Engine, Follower, RoleError, Sequence, StreamReader, TakeOver, TakenOver, Violation, loaded,
+    snapshot_codecs,
 };
 
 /// The other server says something at least each second; silence for so long is a lost connection.
@@ -142,16 +142,7 @@ impl Following {
             let mut refused = None;
             let fed = decoder.feed(&buffer[..len], &codecs, |entry| {
                 if !entry.tombstone {
-                    let loaded = follower.load(LoadedEntry {
-                        key: entry.key,
-                        value: entry.value,
-                        media_type: entry.media_type,
-                        crc: entry.value_crc,
-                        version: entry.version,
-                        sequence: Sequence::from_raw(entry.sequence),
-                        expires_at: entry.expires_at,
-                        pinned: entry.pinned,
-                    });
+                    let loaded = follower.load(loaded(&entry));
                     if let Err(violation) = loaded {
                         refused = Some(violation);
                         return std::ops::ControlFlow::Break(());

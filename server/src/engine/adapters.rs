@@ -4,8 +4,8 @@
 use super::options::WalCompression;
 use inflightkv_compression::keys::KeyDictionary;
 use inflightkv_compression::{Codec, Lz4, Snappy, Zstd};
-use inflightkv_core::{KeyCode, Sequence};
-use inflightkv_snapshot::{BlockCodec, CodecError};
+use inflightkv_core::{KeyCode, LoadedEntry, Sequence};
+use inflightkv_snapshot::{BlockCodec, CodecError, EntryRef};
 use inflightkv_wal::{self as wal, Lsn, SegmentCodec};
 use std::sync::Arc;
 
@@ -17,6 +17,20 @@ pub(crate) fn lsn(sequence: Sequence) -> Lsn {
 /// The log's LSN is the store's sequence.
 pub(crate) fn sequence(lsn: Lsn) -> Sequence {
     Sequence::from_raw(lsn.get())
+}
+
+/// An entry of a snapshot or a backup, for a partition to load.
+pub fn loaded<'a>(entry: &EntryRef<'a>) -> LoadedEntry<'a> {
+    LoadedEntry {
+        key: entry.key,
+        value: entry.value,
+        media_type: entry.media_type,
+        crc: entry.value_crc,
+        version: entry.version,
+        sequence: Sequence::from_raw(entry.sequence),
+        expires_at: entry.expires_at,
+        pinned: entry.pinned,
+    }
 }
 
 /// Prefixes of keys, as what the codes of a partition stand for.

@@ -43,7 +43,7 @@ mod write;
 
 #[cfg(feature = "cli")]
 pub(crate) use adapters::snapshot_codec;
-pub use adapters::{snapshot_codecs, wal_codecs};
+pub use adapters::{loaded, snapshot_codecs, wal_codecs};
 pub use advisor::{Advice, AdviceReport};
 pub use batch::{BatchKind, BatchOperation, BatchResult, OwnedConditions, OwnedEtagCondition};
 pub use checkpoint::{Backup, CheckpointError, SnapshotFigures, SnapshotKind, SnapshotReport};
@@ -600,6 +600,20 @@ impl Engine {
         }
         shared.wal.get().map_or(Ok(()), Wal::shutdown)
     }
+}
+
+/// An error with everything below it that says more.
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(below) = source {
+        let more = below.to_string();
+        if !words.contains(&more) {
+            words = format!("{words}: {more}");
+        }
+        source = below.source();
+    }
+    words
 }
 
 /// Starts the threads of a log.

@@ -1,6 +1,6 @@
 //! A restart, in order: load the newest sound snapshot, replay the log above it, verify, open the log for more.
 
-use super::adapters::{lsn, sequence, snapshot_codecs, wal_codec, wal_codecs};
+use super::adapters::{loaded, lsn, sequence, snapshot_codecs, wal_codec, wal_codecs};
 use super::partitions::Partitions;
 use super::sequencer::first_of_run;
 use super::{Engine, Persistence, Shared, restore, switch};
@@ -406,16 +406,7 @@ fn load_chain(
                     if entry.tombstone {
                         loader.remove(entry.key, Sequence::from_raw(entry.sequence));
                     } else {
-                        loader.insert(LoadedEntry {
-                            key: entry.key,
-                            value: entry.value,
-                            media_type: entry.media_type,
-                            crc: entry.value_crc,
-                            version: entry.version,
-                            sequence: Sequence::from_raw(entry.sequence),
-                            expires_at: entry.expires_at,
-                            pinned: entry.pinned,
-                        });
+                        loader.insert(loaded(&entry));
                     }
                     shared.recovery.flow()
                 })?;

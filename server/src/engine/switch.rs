@@ -344,7 +344,7 @@ fn turn_on(
         start,
         shared.options.lanes + 1,
     )
-    .map_err(|error| failed(super::restore::in_full(&error)))?
+    .map_err(|error| failed(super::in_full(&error)))?
     .with_codecs(wal_codecs(), persistence.wal_compress.map(wal_codec));
     // The next snapshot makes them superfluous.
     log.leave_sealed();

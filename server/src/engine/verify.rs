@@ -7,7 +7,7 @@
 use super::adapters::{snapshot_codecs, wal_codecs};
 use super::coded::StoredValue;
 use super::damage::FoundBy;
-use super::restore::in_full;
+use super::in_full;
 use super::{Engine, Persistence, Shared};
 use bytes::Bytes;
 use inflightkv_core::Slot;

@@ -5,7 +5,7 @@ use super::guests::TooFast;
 use super::ttl::TtlError;
 use crate::engine::{
     CheckpointError, Current, FailedCondition, PatchError, Readiness, Refusal, RestoreError,
-    RoleError, SwitchError,
+    RoleError, SwitchError, in_full,
 };
 use crate::runtime::NotDurable;
 use inflightkv_validation::{JsonError, Violation};
@@ -124,7 +124,7 @@ pub(crate) enum Fault {
     TooManyStreams { max: usize },
     #[error("{0}")]
     Role(RoleError),
-    #[error("{}", sentence(.0))]
+    #[error("{}", in_full(.0))]
     Restore(RestoreError),
     #[error("{0}")]
     Switch(SwitchError),
@@ -230,20 +230,6 @@ fn operation(index: Option<usize>) -> String {
 fn setting(violation: &Violation) -> String {
     let setting = violation.rule.setting();
     setting.map_or_else(String::new, |setting| format!(" ({setting})"))
-}
-
-/// An error and what is below it, where that says more.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(below) = source {
-        let more = below.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        source = below.source();
-    }
-    words
 }
 
 fn describe_condition(failed: FailedCondition, current: Option<Current>) -> String {

@@ -6,8 +6,8 @@
 use super::tally::{Wrong, wrong};
 use super::world::World;
 use inflightkv_server::engine::{
-    self as engine, Engine, LoadedEntry, Options, Sequence, StreamReader, Tail, TailStep,
-    TakenOver, drive, snapshot_codecs,
+    self as engine, Engine, Options, Sequence, StreamReader, Tail, TailStep, TakenOver, drive,
+    loaded, snapshot_codecs,
 };
 use inflightkv_snapshot::read_backup;
 use std::ops::ControlFlow;
@@ -64,16 +64,7 @@ impl World {
             &saved.bytes[..],
             &snapshot_codecs(),
             |entry| {
-                let loaded = follower.load(LoadedEntry {
-                    key: entry.key,
-                    value: entry.value,
-                    media_type: entry.media_type,
-                    crc: entry.value_crc,
-                    version: entry.version,
-                    sequence: Sequence::from_raw(entry.sequence),
-                    expires_at: entry.expires_at,
-                    pinned: entry.pinned,
-                });
+                let loaded = follower.load(loaded(&entry));
                 loaded.expect("there are no rules");
                 ControlFlow::Continue(())
             },

@@ -20,7 +20,7 @@ mod marker;
 mod merge;
 mod swap;
 
-use super::adapters::{lsn, snapshot_codecs};
+use super::adapters::{loaded, lsn, snapshot_codecs};
 use super::checkpoint::CheckpointError;
 use super::partitions::Partitions;
 use super::rules::{self, OnLoad, Unfit};
@@ -364,14 +364,8 @@ fn stage(staged: &Partitions, entry: &EntryRef<'_>, sequence: Sequence, now: u64
     staged.with(place.partition, |table| {
         let before = table.bytes();
         let loaded = LoadedEntry {
-            key: entry.key,
-            value: entry.value,
-            media_type: entry.media_type,
-            crc: entry.value_crc,
-            version: entry.version,
             sequence,
-            expires_at: entry.expires_at,
-            pinned: entry.pinned,
+            ..loaded(entry)
         };
         let applied = table.partition.load(place.hash, &loaded)?;
         table.schedule(applied.slot, applied.expires_at, now);
@@ -442,18 +436,4 @@ impl Restoring {
             Doing::Merge { .. } => self.merge(),
         }
     }
-}
-
-/// An error with everything below it that says more.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(below) = source {
-        let more = below.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        source = below.source();
-    }
-    words
 }

@@ -22,6 +22,7 @@ use crate::entry::{
     self, CODEC_ELSEWHERE, Coding, Entry, HAS_EXPIRY, HAS_MEDIA_TYPE, IS_CODED, IS_INCOMPRESSIBLE,
     KEEPS_PIN, PINNED, PLACE_BYTES, Sameness,
 };
+use crate::keys;
 use crate::numbers::{Sequence, Version};
 use bytes::Bytes;
 
@@ -242,12 +243,10 @@ impl<'a> EntryView<'a> {
         }
     }
 
-    /// The key.
-    ///
-    /// # Panics
-    /// It is stored coded: then [`Partition::key_of`](crate::Partition::key_of) knows it.
-    pub fn key(self) -> &'a str {
-        entry::text(self.key_bytes())
+    /// The key, if it is not stored coded; otherwise [`Partition::key_of`](crate::Partition::key_of) knows it.
+    pub fn whole_key(self) -> Option<&'a str> {
+        let stored = self.key_bytes();
+        keys::code_of(stored).is_none().then(|| entry::text(stored))
     }
 
     /// The value's bytes as they are stored: the value itself, unless there is a [`coding`](Self::coding).
@@ -560,7 +559,7 @@ mod tests {
                                 assert_eq!(view.packed_len(), Some(packing.len));
                                 let again = view.to_entry();
                                 for view in [view, EntryView::from(&again)] {
-                                    assert_eq!(view.key(), key);
+                                    assert_eq!(view.whole_key(), Some(key));
                                     assert_eq!(view.stored(), value);
                                     assert_eq!(view.media_type(), media_type);
                                     assert_eq!(view.expires_at(), expires_at);

@@ -4,7 +4,7 @@ mod support;
 
 use inflightkv_core::{Entry, FrozenItem, Sequence, Slot, WalkState};
 use std::ops::ControlFlow;
-use support::{Table, delete, sequence, slot_of, table, write};
+use support::{Table, delete, key_of, sequence, slot_of, table, write};
 
 const NOW: u64 = 1_000;
 
@@ -56,7 +56,7 @@ fn slice(
         items.push(match item {
             FrozenItem::Entry(entry) => {
                 let value = String::from_utf8_lossy(entry.stored());
-                format!("{}={value}@{}", entry.key(), entry.sequence())
+                format!("{}={value}@{}", key_of(entry), entry.sequence())
             }
             FrozenItem::Tombstone { key, sequence } => format!("{key}-@{sequence}"),
         });
@@ -179,7 +179,7 @@ fn a_walk_does_no_more_than_its_budget_and_stops_where_it_is_told() {
     let mut met = Vec::new();
     let state = table.walk(100, &mut spent, |item| {
         if let FrozenItem::Entry(entry) = item {
-            met.push(entry.key().to_owned());
+            met.push(key_of(entry));
         }
         ControlFlow::Break(())
     });

@@ -51,7 +51,8 @@ impl Model {
             let state = self.store.walk(1, &mut spent, |item| {
                 match item {
                     FrozenItem::Entry(entry) => {
-                        found.insert(entry.key().to_owned(), entry.sequence().get());
+                        let key = entry.whole_key().expect("no key is coded here");
+                        found.insert(key.to_owned(), entry.sequence().get());
                     }
                     FrozenItem::Tombstone { .. } => panic!("nothing was removed"),
                 }

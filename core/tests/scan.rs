@@ -6,7 +6,7 @@ use inflightkv_core::Slot;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
-use support::{Table, delete, hash, slot_of, table, write};
+use support::{Table, delete, hash, key_of, slot_of, table, write};
 
 const NOW: u64 = 1_000;
 /// Keys below this number are there from start to end; the others come and go.
@@ -132,7 +132,7 @@ impl Scanned {
         let (mut items, met) = (0, &mut self.met);
         self.cursor = self.table.scan(from, examine, "", NOW, |entry| {
             items += 1;
-            *met.entry(entry.key().to_owned()).or_default() += 1;
+            *met.entry(key_of(entry)).or_default() += 1;
             if items == stop_after {
                 ControlFlow::Break(())
             } else {
@@ -189,7 +189,7 @@ fn a_scan_shows_only_its_prefix_and_what_is_visible() {
     let scan = |prefix, now| {
         let mut keys = Vec::new();
         table.scan(Slot::new(0), usize::MAX, prefix, now, |entry| {
-            keys.push(entry.key().to_owned());
+            keys.push(key_of(entry));
             ControlFlow::Continue(())
         });
         keys.sort();

@@ -283,12 +283,6 @@ impl Chart {
         self.open(out, HEIGHT)?;
         for mark in &self.marks {
             let (from, to) = (x.at(mark.from), x.at(mark.to).max(x.at(mark.from) + 2.0));
-            // Near the right edge the label stands in front of what it names.
-            let (anchor, indent) = if from > WIDTH - RIGHT - 80.0 {
-                ("end", -4.0)
-            } else {
-                ("start", 4.0)
-            };
             write!(
                 out,
                 r#"<rect class="mark" x="{from:.1}" y="{TOP}" width="{:.1}" height="{:.1}"><title>{}</title></rect>"#,
@@ -298,8 +292,8 @@ impl Chart {
             )?;
             write!(
                 out,
-                r#"<text class="mark-label" text-anchor="{anchor}" x="{:.1}" y="{:.1}">{}</text>"#,
-                from + indent,
+                r#"<text class="mark-label" x="{:.1}" y="{:.1}">{}</text>"#,
+                from + 4.0,
                 TOP + 13.0,
                 escape(&mark.label)
             )?;

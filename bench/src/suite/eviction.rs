@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context<'_>) -> Result<Section, Error> {
         "Eviction",
         "A cache in front of something slower: keys by Zipf's law (0.99) are read, and written when they are missing, \
          with memory for a quarter of them. Shown is what share of the reads found its key, after a warm-up. Then \
-         4000 such reads a second, uniformly over all keys, while the last fifth of the memory fills up.",
+         4000 such reads a second, uniformly over all keys, while the last tenth of the memory fills up.",
     );
     let data = context.data(KEYS, VALUE_BYTES);
     let bytes = all_bytes(context, &data)?;

@@ -70,13 +70,14 @@ impl KeyCode for Prefixes {
 
 /// The key of an entry, however it is stored.
 pub(crate) fn key_of(entry: EntryView<'_>) -> String {
-    match entry.key_bytes() {
-        [code @ 0x80..0xc0, rest @ ..] => {
-            let rest = std::str::from_utf8(rest).expect("the rest is text");
-            format!("{}{rest}", PREFIXES[usize::from(code - KEY_CODE_FIRST)])
-        }
-        _ => entry.key().to_owned(),
+    if let Some(key) = entry.whole_key() {
+        return key.to_owned();
     }
+    let [code, rest @ ..] = entry.key_bytes() else {
+        unreachable!("a coded key begins with its code");
+    };
+    let rest = std::str::from_utf8(rest).expect("the rest is text");
+    format!("{}{rest}", PREFIXES[usize::from(code - KEY_CODE_FIRST)])
 }
 
 /// Another way to store `key`, if it begins with the prefix of `code`.

@@ -9,10 +9,13 @@ use inflightkv_compression::{BlockError, CodecId, DecodeError, Dictionary, Dicti
 use inflightkv_core::{CODEC_ELSEWHERE, Coding, EntryView, KEY_CODE_FIRST, KEY_CODES, Left, Slot};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What it takes to read the coded values of one partition.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Codings {
+    /// Of this very table: another one may be put in its place, in which numbers and places mean something else.
+    pub(crate) table: u64,
     /// Those that values are coded with, by the numbers in their entries.
     pub(crate) dictionaries: DictionarySet,
     /// Those that cold values lie in, by the places in their entries.
@@ -21,6 +24,19 @@ pub(crate) struct Codings {
     pub(crate) keys: Option<Arc<Prefixes>>,
     /// How many keys were stored whole when it was last learned what they share.
     pub(crate) keys_whole: usize,
+}
+
+impl Default for Codings {
+    fn default() -> Self {
+        static TABLES: AtomicU64 = AtomicU64::new(1);
+        Self {
+            table: TABLES.fetch_add(1, Ordering::Relaxed),
+            dictionaries: DictionarySet::default(),
+            blocks: BlockStore::default(),
+            keys: None,
+            keys_whole: 0,
+        }
+    }
 }
 
 impl Codings {
@@ -46,7 +62,9 @@ impl Codings {
                 decoded.expect("a prefix stays while a key needs it");
                 buffer
             }
-            _ => entry.key(),
+            _ => entry
+                .whole_key()
+                .expect("keys are coded by the prefixes of their partition"),
         }
     }
 

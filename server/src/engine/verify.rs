@@ -153,16 +153,18 @@ impl Pass {
                 let report = &mut self.report;
                 from = shared.partitions.with(partition, |table| {
                     let codings = &table.codings;
+                    let mut buffer = String::new();
                     table.partition.scan(slot, BATCH, "", now, |entry| {
                         report.entries += 1;
+                        let key = codings.key_of(entry, &mut buffer);
                         if entry.shared().is_some() || entry.coding().is_some() {
                             // Outside the lock: it may be long, or has to be decoded.
                             let value = StoredValue::of(entry, codings);
-                            aside.push((entry.key().to_owned(), value, entry.crc()));
+                            aside.push((key.to_owned(), value, entry.crc()));
                         } else {
                             bytes += entry.stored().len() as u64;
                             if crc32fast::hash(entry.stored()) != entry.crc() {
-                                damaged.push(entry.key().to_owned());
+                                damaged.push(key.to_owned());
                             }
                         }
                         ControlFlow::Continue(())

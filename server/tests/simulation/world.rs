@@ -167,7 +167,14 @@ impl World {
                 let set = self.run().engine.set_compression((*coding).into());
                 set.map_err(|error| wrong("another form of storing", "set", error))?;
             }
-            Step::Compress => self.tally.recoded += u64::from(self.run().driver.compress()),
+            Step::Compress => {
+                let driver = &self.run().driver;
+                let recoded = driver.compress();
+                driver.check_accounts().map_err(|what| {
+                    wrong("what is counted of packed values", "what is there", what)
+                })?;
+                self.tally.recoded += u64::from(recoded);
+            }
             Step::Switch { on } => self.begin_switch(*on)?,
             Step::Follow(frames) => self.follow(*frames)?,
             Step::AskForSnapshot(kind) => {

@@ -61,7 +61,7 @@ pub(super) fn is_misfit(entry: EntryView<'_>, settings: &Compression, codings: &
     match &codings.keys {
         Some(_) if is_coded(stored) => !settings.keys,
         Some(keys) if settings.keys && stored.len() <= CODED_KEY_BYTES_MAX => {
-            keys.0.shortens(entry.key())
+            entry.whole_key().is_some_and(|key| keys.0.shortens(key))
         }
         _ => false,
     }
@@ -98,12 +98,12 @@ impl Sweeper {
                     partition, codings, ..
                 } = table;
                 partition.scan(from, EXAMINE_MAX, "", now, |entry| {
-                    let key = entry.key_bytes();
-                    if !is_coded(key) && key.len() <= CODED_KEY_BYTES_MAX {
-                        let known = codings.keys.as_ref();
-                        if !known.is_some_and(|keys| keys.0.shortens(entry.key())) {
-                            sampled.push(kept(arena, key));
-                        }
+                    let known = codings.keys.as_ref();
+                    if let Some(key) = entry.whole_key()
+                        && key.len() <= CODED_KEY_BYTES_MAX
+                        && !known.is_some_and(|keys| keys.0.shortens(key))
+                    {
+                        sampled.push(kept(arena, key.as_bytes()));
                     }
                     if arena.len() >= TAKE_BYTES_MAX {
                         ControlFlow::Break(())

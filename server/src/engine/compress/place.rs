@@ -3,7 +3,6 @@
 use super::packing::Packing;
 use super::sweep::{Sweeper, Swept};
 use crate::engine::Shared;
-use crate::engine::coded::is_coded;
 use inflightkv_compression::batch::{Block, Place};
 use inflightkv_core::{CODEC_ELSEWHERE, Coding, Entry, EntryView, Sequence, Slot};
 use std::sync::Arc;
@@ -60,32 +59,30 @@ impl Sweeper {
         packing: &Packing,
         swept: &mut Swept,
     ) {
+        let this = self.table;
         let number = shared.partitions.with(partition, |table| {
-            table.codings.blocks.insert(Arc::clone(block))
+            (table.codings.table == this).then(|| table.codings.blocks.insert(Arc::clone(block)))
         });
+        let Some(number) = number else {
+            return;
+        };
         let counters = &shared.compressor.counters;
         counters.blocks_made.fetch_add(1, Ordering::Relaxed);
         self.made.extend(packing.entries(number));
-        self.place(shared, partition, Some((number, block)), swept);
+        self.place(shared, partition, swept);
         // It may be that every one of its values was overtaken.
         let empty = shared.partitions.with(partition, |table| {
-            let blocks = &mut table.codings.blocks;
-            let there = blocks.get(number);
-            let is_same = there.is_some_and(|there| Arc::ptr_eq(there, block));
-            is_same.then(|| blocks.give_up(number)).flatten()
+            let is_same = table.codings.table == this;
+            is_same
+                .then(|| table.codings.blocks.give_up(number))
+                .flatten()
         });
         drop(empty);
     }
 
-    /// Puts in place what was made, wherever nobody wrote meanwhile.
-    pub(super) fn place(
-        &mut self,
-        shared: &Shared,
-        partition: usize,
-        block: Option<(u32, &Arc<Block>)>,
-        swept: &mut Swept,
-    ) {
-        let keys = self.keys.clone();
+    /// Puts in place what was made, wherever nobody wrote meanwhile, if it is still the table that it was made for.
+    pub(super) fn place(&mut self, shared: &Shared, partition: usize, swept: &mut Swept) {
+        let this = self.table;
         let mut made = std::mem::take(&mut self.made);
         let mut rest = made.drain(..);
         loop {
@@ -93,27 +90,12 @@ impl Sweeper {
             let spent = &mut self.spent;
             let mut counts = Counts::default();
             let over = shared.partitions.with(partition, |table| {
-                // Another block of the number: the partition was emptied and loaded anew.
-                let is_there = block.is_some_and(|(number, block)| {
-                    let there = table.codings.blocks.get(number);
-                    there.is_some_and(|there| Arc::ptr_eq(there, block))
-                });
-                // The same of the codes of keys.
-                let are_known = match (&keys, &table.codings.keys) {
-                    (Some(keys), Some(known)) => Arc::ptr_eq(keys, known),
-                    (None, _) => true,
-                    (Some(_), None) => false,
-                };
+                let is_same = table.codings.table == this;
                 let mut over = false;
                 for _ in 0..PLACE_MAX {
                     let (slot, entry, is_new) = match rest.next() {
                         Some(Made::Entry(slot, entry)) => (slot, entry, false),
-                        Some(Made::Packed(slot, entry)) if is_there => (slot, entry, true),
-                        Some(Made::Packed(_, late)) => {
-                            counts.overtaken += 1;
-                            spent.push(late);
-                            continue;
-                        }
+                        Some(Made::Packed(slot, entry)) => (slot, entry, true),
                         Some(Made::Failure(slot, sequence)) => {
                             counts.failed += 1;
                             table.partition.mark_incompressible(slot, sequence);
@@ -128,9 +110,7 @@ impl Sweeper {
                     let there = table.partition.entry_at(slot);
                     let was = there.and_then(EntryView::coding);
                     let moves = place != there.and_then(EntryView::place);
-                    if !are_known && is_coded(entry.key_bytes())
-                        || moves && place.is_some() && !is_new
-                    {
+                    if !is_same || moves && place.is_some() && !is_new {
                         counts.overtaken += 1;
                         spent.push(entry);
                         continue;

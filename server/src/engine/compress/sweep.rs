@@ -62,7 +62,8 @@ pub(crate) struct Sweeper {
     pub(super) spent: Vec<Entry>,
     out: Vec<u8>,
     packing: Packing,
-    /// What the keys of the partition being swept are coded by.
+    /// The table being swept, and what its keys are coded by.
+    pub(super) table: u64,
     pub(super) keys: Option<Arc<Prefixes>>,
     ages: Ages,
     /// What was written up to this change was not written for long enough to be packed.
@@ -110,6 +111,7 @@ impl Sweeper {
             spent: Vec::new(),
             out: Vec::new(),
             packing: Packing::default(),
+            table: 0,
             keys: None,
             ages: Ages::default(),
             cold: Sequence::ZERO,
@@ -139,6 +141,7 @@ impl Sweeper {
         }
         for partition in 0..shared.partitions.count() {
             let uneven = shared.partitions.with(partition, |table| {
+                self.table = table.codings.table;
                 let uneven = std::mem::take(&mut table.uneven);
                 if uneven || self.afresh {
                     self.tend_dictionaries(&settings, table);
@@ -334,7 +337,7 @@ impl Sweeper {
         }
         taken.clear();
         self.taken = taken;
-        self.place(shared, partition, None, swept);
+        self.place(shared, partition, swept);
         next
     }
 
@@ -412,7 +415,7 @@ impl Sweeper {
         *warm |= self.packing.has_homeless();
         self.made.extend(self.packing.disband(in_vain));
         self.packing.clear();
-        self.place(shared, partition, None, swept);
+        self.place(shared, partition, swept);
     }
 
     /// Under the lock: copies small candidates into the arena, shares large ones.
@@ -429,11 +432,17 @@ impl Sweeper {
         self.arena.reserve(TAKE_BYTES_MAX + (8 << 10));
         self.taken.reserve(EXAMINE_MAX);
         let (afresh, cold) = (self.afresh, self.cold);
+        let this = self.table;
         let (arena, taken, keys) = (&mut self.arena, &mut self.taken, &mut self.keys);
         shared.partitions.with(partition, |table| {
             let Table {
                 partition, codings, ..
             } = table;
+            if codings.table != this {
+                // Another was put in its place: it is swept when its turn comes again.
+                *warm = true;
+                return (None, None);
+            }
             keys.clone_from(&codings.keys);
             let current = codings.dictionaries.current();
             let judge = Judge {

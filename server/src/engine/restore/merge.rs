@@ -94,9 +94,10 @@ impl Restoring {
         let now = shared.options.clock.now();
         let mut batch = Vec::new();
         let next = staged.with(*partition, |table| {
+            let codings = &table.codings;
             table.partition.scan(*from, MERGE_BATCH, "", now, |entry| {
                 batch.push(Candidate {
-                    key: entry.key().to_owned(),
+                    key: codings.key_of(entry, &mut String::new()).to_owned(),
                     value: Bytes::copy_from_slice(entry.stored()),
                     media_type: entry.media_type().map(str::to_owned),
                     expires_at: entry.expires_at(),

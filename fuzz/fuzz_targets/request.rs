@@ -31,6 +31,7 @@ fn address() -> SocketAddr {
             let options = ServerOptions {
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
                 engine: engine::Options::default(),
+                prepare: None,
                 http: http::Settings {
                     header_timeout: Duration::from_millis(200),
                     body_timeout: Duration::from_millis(200),
@@ -59,5 +60,8 @@ fn exchange(bytes: &[u8]) -> Vec<u8> {
 fuzz_target!(|input: &[u8]| {
     exchange(input);
     let answer = exchange(b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "the server does not answer");
+    assert!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "the server does not answer"
+    );
 });

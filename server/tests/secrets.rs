@@ -109,6 +109,12 @@ fn send_everything(server: &Server) {
             "{\"eviction\":\"S3CRETMARK\"}",
             400,
         ),
+        ("POST /v1/admin/restore?mode=S3CRETMARK", &*value, 400),
+        ("POST /v1/admin/restore?mode=merge", &*value, 400),
+        ("POST /v1/admin/persistence?state=S3CRETMARK", "", 400),
+        ("GET /v1/watch?from=S3CRETMARK", "", 400),
+        ("GET /v1/kv/a\ntraceparent: S3CRETMARK", "", 200),
+        ("POST /v1/admin/verify", "", 200),
         ("POST /v1/admin/snapshot?wait=true", "", 200),
         ("GET /v1/admin/backup", "", 200),
     ] {

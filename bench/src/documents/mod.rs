@@ -31,9 +31,19 @@ use changed::changed;
 const BATCH_BYTES: usize = 1 << 20;
 /// How long the compressor may take to have looked at everything.
 const SETTLE_MAX: Duration = Duration::from_secs(300);
+/// It has when none of these figures changes for so long: a dictionary takes a while to train on a small share of a core.
+const QUIET: Duration = Duration::from_secs(15);
+const PROGRESS: [&str; 5] = [
+    "/total/entryBytes",
+    "/compression/compressed",
+    "/compression/failed",
+    "/compression/sweeps",
+    "/compression/trainings",
+];
 /// Clients that write side by side.
 const WRITERS: usize = 4;
-const INCOMPRESSIBLE: &str = "incompressible";
+/// Letters and digits at random, of which a codec saves a fifth at most: a letter has six bits.
+const RANDOM: &str = "random-text";
 
 /// What `compression` is asked.
 #[derive(Debug, Args)]
@@ -43,7 +53,7 @@ pub(crate) struct Compression {
     /// Folder with documents: NDJSON files of lines `{"key":…,"value":…}`
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Only files whose name contains this; `incompressible` is a set of documents made of random text
+    /// Only files whose name contains this; `random-text` is a set of documents made of random letters
     #[arg(long, default_value = "")]
     only: String,
     /// What the compressing server is told
@@ -142,7 +152,7 @@ fn originals(options: &Compression) -> Result<Vec<(String, Vec<String>)>, Error>
         let text: String = (0..1_000).map(|_| random.alphanumeric()).collect();
         format!("{{\"noise\":\"{text}\"}}")
     });
-    files.push((INCOMPRESSIBLE.to_owned(), noise.collect()));
+    files.push((RANDOM.to_owned(), noise.collect()));
     files.retain(|(name, documents)| name.contains(&options.only) && !documents.is_empty());
     if files.is_empty() {
         return Err(Error::Usage(format!(
@@ -243,7 +253,7 @@ fn measure(
     eprintln!("{file}: loading");
     let copies = Copies {
         originals,
-        noise: file == INCOMPRESSIBLE,
+        noise: file == RANDOM,
         seed: options.seed,
     };
     let off = launcher.inflightkv(None, &["--compression", "off"])?;
@@ -255,11 +265,6 @@ fn measure(
     let (documents, value_bytes) = fill([&off, &on], &copies, options.mib << 20)?;
     eprintln!("{file}: waiting until {documents} documents were looked at");
     let settle_seconds = settled(&on)?.as_secs_f64();
-    let resident_off_bytes = usage::resident_bytes(off.pid())?;
-    let resident_on_bytes = usage::resident_bytes(on.pid())?;
-    let saved = 1.0
-        - resident_on_bytes.saturating_sub(empty[1]) as f64
-            / resident_off_bytes.saturating_sub(empty[0]).max(1) as f64;
 
     eprintln!("{file}: measuring");
     let plan = |server: &Server| Plan {
@@ -297,6 +302,13 @@ fn measure(
             Ok(report.latency_us.p99)
         })?);
     }
+    // After the reads: what another thread released is given back by the one that allocated it, when that next has something
+    // to do.
+    let resident_off_bytes = usage::resident_bytes(off.pid())?;
+    let resident_on_bytes = usage::resident_bytes(on.pid())?;
+    let saved = 1.0
+        - resident_on_bytes.saturating_sub(empty[1]) as f64
+            / resident_off_bytes.saturating_sub(empty[0]).max(1) as f64;
     // Last: what is written is another document, and is compressed anew.
     for round in 0..options.rounds {
         interrupt::check()?;
@@ -386,14 +398,14 @@ fn fill(
 fn settled(server: &Server) -> Result<Duration, Error> {
     let begun = Instant::now();
     let mut client = server.connect()?;
-    let mut last = (f64::NAN, Instant::now());
+    let mut last = (Vec::new(), Instant::now());
     while begun.elapsed() < SETTLE_MAX {
         interrupt::sleep_until(Instant::now() + Duration::from_millis(200))?;
         let told = stats(&mut client)?;
-        let held = number(&told, "/total/entryBytes");
-        if held != last.0 {
-            last = (held, Instant::now());
-        } else if last.1.elapsed() > Duration::from_secs(5) {
+        let done: Vec<f64> = PROGRESS.map(|figure| number(&told, figure)).to_vec();
+        if done != last.0 {
+            last = (done, Instant::now());
+        } else if last.1.elapsed() > QUIET {
             return Ok(last.1 - begun);
         }
     }

@@ -36,7 +36,6 @@ impl Counts {
     /// An entry took the place of the same in another layout, whose value `was` coded so.
     fn count(&mut self, coding: Option<Coding>, moves: bool, was: Option<Coding>) {
         if coding == was && !moves {
-            self.rekeyed += 1;
             return;
         }
         let is_elsewhere =
@@ -115,12 +114,14 @@ impl Sweeper {
                         spent.push(entry);
                         continue;
                     }
+                    let rekeys = there.is_some_and(|there| there.key_bytes() != entry.key_bytes());
                     let coding = entry.coding();
                     match table.partition.recode(slot, entry) {
                         Ok(old) => {
                             if let Some(place) = place.filter(|_| moves) {
                                 table.codings.blocks.keep(Place::from_bytes(place), raw_len);
                             }
+                            counts.rekeyed += u64::from(rekeys);
                             counts.count(coding, moves, was);
                             spent.extend(old.into_iter().flatten());
                         }

@@ -15,6 +15,8 @@
 //! The manifest is written only when the log is durable up to the cut: so the log always reaches beyond the newest
 //! snapshot, and one that turns out damaged later cannot hide a change that the log has not.
 
+#[cfg(test)]
+mod deadlines;
 mod publish;
 mod running;
 mod schedule;

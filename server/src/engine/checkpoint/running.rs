@@ -1,6 +1,7 @@
 //! A walk's other end: files or a stream begun, fed with blocks, watched, ended.
 
 use super::publish::{open_files, publish, retire};
+use super::schedule::Content;
 use super::stream::Stream;
 use super::walk::Walk;
 use super::{CheckpointError, Checkpointer, FULL, SnapshotKind, SnapshotReport};
@@ -19,15 +20,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A walk in which nothing moves for so long is given up.
-const STALLED_AFTER_MS: u64 = 60_000;
+pub(super) const STALLED_AFTER_MS: u64 = 60_000;
 /// A walk may take this long, and a millisecond more for each of so many bytes of the data.
 const WALK_MS: u64 = 600_000;
 const WALK_BYTES_PER_MS: u64 = 1 << 10;
 /// How long the log may take to become durable up to the cut.
-const SYNC_WITHIN_MS: u64 = 60_000;
+pub(super) const SYNC_WITHIN_MS: u64 = 60_000;
 const SYNC_CHECK: Duration = Duration::from_millis(10);
 /// How long lanes may take to thaw their partitions before that is done for them.
-const THAW_WITHIN_MS: u64 = 10_000;
+pub(super) const THAW_WITHIN_MS: u64 = 10_000;
 /// What a walk may keep alive of overwritten values: this, and a twentieth of the data.
 const PRE_IMAGE_BYTES_MAX: u64 = 64 << 20;
 /// Changed entries for which an increment gets another file.
@@ -35,18 +36,6 @@ const CHANGES_PER_PART: usize = 100_000;
 const CHECK_EVERY_MS: u64 = 250;
 /// And this at least, however small the limit of the memory is.
 const PRE_IMAGE_BYTES_MIN: u64 = 8 << 20;
-
-/// Files that an increment is worth: each costs a sync, and is loaded by itself.
-fn parts_for_changes(shared: &Shared) -> usize {
-    let changed: usize = (0..shared.partitions.count())
-        .map(|partition| {
-            shared.partitions.with(partition, |table| {
-                table.partition.changed().unwrap_or_default()
-            })
-        })
-        .sum();
-    1 + changed / CHANGES_PER_PART
-}
 
 /// A walk in progress, and what becomes of its blocks.
 pub(super) struct Running {
@@ -96,8 +85,9 @@ impl Checkpointer {
         kind: SnapshotKind,
         now: u64,
     ) -> Running {
+        let content = Content::of(shared);
         let control = self.control.lock();
-        let parent = control.parent(kind, persistence.snapshot_full_every);
+        let parent = control.parent(kind, persistence.snapshot_full_every, content);
         let store_id = control.store_id;
         drop(control);
         self.since.store(
@@ -109,7 +99,9 @@ impl Checkpointer {
         let log_bytes = log.status().appended_bytes;
         let ticket = shared.sequencer.cut();
         let parts = persistence.snapshot_parts.min(shared.partitions.count());
-        let parts = parent.map_or(parts, |_| parts.min(parts_for_changes(shared)));
+        // Each file costs a sync, and is loaded by itself.
+        let worth = 1 + content.changed / CHANGES_PER_PART;
+        let parts = parent.map_or(parts, |_| parts.min(worth));
         let plan = Plan {
             store_id,
             id,

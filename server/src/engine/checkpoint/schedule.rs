@@ -131,7 +131,7 @@ impl Checkpointer {
             control.log_bytes_carried + log.status().appended_bytes - control.log_bytes_at_cut;
         let interval_ms =
             u64::try_from(persistence.snapshot_interval.as_millis()).unwrap_or(u64::MAX);
-        let log_bytes_max = log_bytes_max(shared, persistence, log_bytes);
+        let log_bytes_max = log_bytes_max(shared, persistence, &control, log_bytes);
         let is_due = log_bytes >= log_bytes_max || now.saturating_sub(changed_since) >= interval_ms;
         if !is_due || now < control.retry_at_ms || log.admit().is_err() {
             let left = log_bytes_max.saturating_sub(log_bytes);
@@ -184,16 +184,74 @@ impl Checkpointer {
     }
 }
 
-/// With how much log a snapshot is due: what was asked for, or before that half of the data it is about, if that is more than
+/// With how much log a snapshot is due: what was asked for, or before that what there is room for, if that is more than
 /// a segment. Otherwise a small store that is overwritten all the time would keep many times its size on disk.
-fn log_bytes_max(shared: &Shared, persistence: &Persistence, log_bytes: u64) -> u64 {
+fn log_bytes_max(
+    shared: &Shared,
+    persistence: &Persistence,
+    control: &Control,
+    log_bytes: u64,
+) -> u64 {
     let segment = persistence.wal.segment_bytes;
     if log_bytes < segment {
         // The data need not be looked at yet.
         return segment.min(persistence.snapshot_after);
     }
-    let half = shared.entry_bytes() / 2;
-    half.max(segment).min(persistence.snapshot_after)
+    let room = Room::beside(&control.chain, shared.entry_bytes());
+    room.log.max(segment).min(persistence.snapshot_after)
+}
+
+/// How much may be on disk beside a full snapshot.
+///
+/// When the next full one is written, the last is still there, its increments and the log as well: all of it together is to
+/// stay within twice the data. Where snapshots are half as large as the data or smaller there is room for as much log as half of
+/// the data and increments as half of the snapshot. Where they hardly are smaller the two of them take all of it; log and
+/// increments are then kept to a quarter and an eighth, because each halving of that doubles how often everything is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    log: u64,
+    increments: u64,
+}
+
+impl Room {
+    fn beside(chain: &[Link], data: u64) -> Self {
+        let (full, increments) = match chain.split_first() {
+            Some((base, increments)) => (
+                base.bytes,
+                increments.iter().map(|link| link.bytes).sum::<u64>(),
+            ),
+            None => (0, 0),
+        };
+        let beside = (2 * data).saturating_sub(2 * full);
+        Self {
+            log: beside.saturating_sub(increments).clamp(data / 4, data / 2),
+            increments: beside.saturating_sub(data / 4).clamp(full / 8, full / 2),
+        }
+    }
+}
+
+/// What the next snapshot is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Content {
+    pub(super) data_bytes: u64,
+    pub(super) entries: usize,
+    /// Of them changed since the last snapshot, at most.
+    pub(super) changed: usize,
+}
+
+impl Content {
+    pub(super) fn of(shared: &Shared) -> Self {
+        let mut content = Self::default();
+        for partition in 0..shared.partitions.count() {
+            shared.partitions.with(partition, |table| {
+                let stats = table.partition.stats();
+                content.data_bytes += stats.entry_bytes as u64;
+                content.entries += stats.entries;
+                content.changed += table.partition.changed().unwrap_or(stats.entries);
+            });
+        }
+        content
+    }
 }
 
 impl Control {
@@ -222,12 +280,19 @@ impl Control {
     }
 
     /// What a snapshot of `kind` builds on; `None` for a full one.
-    pub(super) fn parent(&self, kind: SnapshotKind, full_every: u32) -> Option<Parent> {
+    pub(super) fn parent(
+        &self,
+        kind: SnapshotKind,
+        full_every: u32,
+        content: Content,
+    ) -> Option<Parent> {
         let (base, increments) = self.chain.split_first()?;
         let tip = self.chain.last()?;
-        // The next one is taken to be as large as the last.
-        let next = increments.last().map_or(0, |link| link.bytes);
-        let heavy = increments.iter().map(|link| link.bytes).sum::<u64>() + next > base.bytes / 2;
+        let entries = content.entries.max(1) as u128;
+        let next = u128::from(base.bytes) * content.changed.min(content.entries) as u128 / entries;
+        let weight = increments.iter().map(|link| link.bytes).sum::<u64>()
+            + u64::try_from(next).unwrap_or(u64::MAX);
+        let heavy = weight > Room::beside(&self.chain, content.data_bytes).increments;
         let long = increments.len() >= full_every as usize;
         let incremental = match kind {
             SnapshotKind::Full => false,
@@ -238,5 +303,70 @@ impl Control {
             id: tip.id,
             cut: tip.cut,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(bytes: &[u64]) -> Vec<Link> {
+        let link = |(id, bytes): (u64, &u64)| Link {
+            id,
+            cut: id,
+            bytes: *bytes,
+        };
+        (1..).zip(bytes).map(link).collect()
+    }
+
+    /// The most there is on disk when the next full one is written.
+    fn most(full: u64, increments: u64, room: Room) -> u64 {
+        2 * full + increments + room.log
+    }
+
+    #[test]
+    fn a_full_snapshot_beside_the_last_fits_into_twice_the_data() {
+        const DATA: u64 = 1_000_000;
+        assert_eq!(Room::beside(&[], DATA).log, DATA / 2);
+        for full in (50_000..1_000_000).step_by(50_000) {
+            let room = Room::beside(&chain(&[full]), DATA);
+            assert!((DATA / 4..=DATA / 2).contains(&room.log), "{room:?}");
+            assert!((full / 8..=full / 2).contains(&room.increments), "{room:?}");
+            // With as many increments as there may be.
+            let heavy = Room::beside(&chain(&[full, room.increments]), DATA);
+            let most = most(full, room.increments, heavy);
+            let over = most.saturating_sub(2 * DATA);
+            let wanted = if full <= 3 * DATA / 4 {
+                0
+            } else {
+                3 * DATA / 8
+            };
+            assert!(over <= wanted, "{over} too much with {full}: {heavy:?}");
+        }
+    }
+
+    #[test]
+    fn an_increment_has_to_be_worth_it() {
+        let mut control = Control {
+            chain: chain(&[400_000]),
+            ..Control::default()
+        };
+        let changed = |changed| Content {
+            data_bytes: 1_000_000,
+            entries: 10_000,
+            changed,
+        };
+        let auto = |control: &Control, content| control.parent(SnapshotKind::Auto, 8, content);
+        assert!(auto(&control, changed(100)).is_some());
+        assert!(auto(&control, changed(5_000)).is_some());
+        assert!(auto(&control, changed(5_100)).is_none());
+        // What does not get smaller on disk leaves less room.
+        control.chain = chain(&[980_000]);
+        assert!(auto(&control, changed(1_200)).is_some());
+        assert!(auto(&control, changed(1_300)).is_none());
+        let asked = control.parent(SnapshotKind::Incremental, 8, changed(10_000));
+        assert!(asked.is_some(), "who asks for one gets one");
+        control.chain = chain(&[980_000; 9]);
+        assert!(auto(&control, changed(0)).is_none());
     }
 }

@@ -24,10 +24,11 @@ use crate::workload::mix::Mix;
 const READ_KEYS: u64 = 20_000;
 const VALUE_BYTES: usize = 400;
 /// Numbers of keys that are written meanwhile, and of those that expire; far from those that are read.
+const FILLED_FROM: u64 = 500_000_000;
 const WRITTEN_FROM: u64 = 1_000_000_000;
 const EXPIRING_FROM: u64 = 2_000_000_000;
-/// Room for the keys that are read and a few more: every write has something go.
-const LIMIT: &str = "16MiB";
+/// Room for the keys that are read, which are pinned, and for about as many more: every write has something go.
+const LIMIT: &str = "20MiB";
 
 #[derive(Debug, Serialize)]
 struct Outcome {
@@ -56,12 +57,15 @@ pub(crate) fn run(options: &Pressure) -> Result<(), Error> {
     let limited = launcher.inflightkv(None, &["--max-memory", LIMIT, "--eviction", "s3-fifo"])?;
     let data = Data::new(READ_KEYS, VALUE_BYTES, 1);
     for server in [&free, &limited] {
-        fill::run(server, &data, Range::default(), |_| {})?;
+        pin(server)?;
     }
     // Until the limited one is full.
     let mut next = [0, 0];
-    let warm = Duration::from_secs_f64(60_000.0 / options.writes);
-    write(&limited, &mut next[1], options.writes, warm)?;
+    let range = Range {
+        first: FILLED_FROM,
+        expire_at: None,
+    };
+    fill::run(&limited, &Data::new(60_000, VALUE_BYTES, 1), range, |_| {})?;
     let evicted_before = evicted(&limited)?;
     let (mut rounds, mut evicting_for) = (Vec::new(), Duration::ZERO);
     for round in 0..options.rounds {
@@ -115,6 +119,23 @@ pub(crate) fn run(options: &Pressure) -> Result<(), Error> {
         );
     } else {
         print(options, &outcome);
+    }
+    Ok(())
+}
+
+/// Writes the keys that are read, so that they are never evicted.
+fn pin(server: &Server) -> Result<(), Error> {
+    let mut client = server.connect()?;
+    let value = "x".repeat(VALUE_BYTES - 2);
+    let mut batch = Vec::new();
+    for number in 0..READ_KEYS {
+        batch.extend_from_slice(br#"{"op":"put","pin":true,"key":""#);
+        batch.extend_from_slice(&key(number));
+        batch.extend_from_slice(format!("\",\"value\":\"{value}\"}}\n").as_bytes());
+        if (number + 1).is_multiple_of(1_000) {
+            client.http_success("POST", "/v1/batch", "application/x-ndjson", &batch)?;
+            batch.clear();
+        }
     }
     Ok(())
 }

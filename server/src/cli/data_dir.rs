@@ -1,5 +1,6 @@
 //! `inflightkv check DIR|FILE`: every checksum of a data directory or of a backup, and whether its snapshots and its log fit together.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,9 @@ use inflightkv_wal::{self as wal, Lsn, RecoveryMode};
 
 use super::{Failure, print, with_sources};
 use crate::engine::{Disk, snapshot_codecs, wal_codecs};
+use beside::{Foreign, LogWithout, LostBackup, Pending, SnapshotsWithout};
+
+pub(crate) mod beside;
 
 /// Checks the directory or the backup that the arguments name.
 pub(crate) fn check(matches: &ArgMatches) -> Result<(), Failure> {
@@ -129,44 +133,110 @@ pub(crate) struct Survey {
     /// A snapshot with a cut of this or more can be continued by the log; `None` when its beginning cannot be read.
     pub(crate) log_from: Option<Lsn>,
     has_log: bool,
+    /// Files of other stores; nothing above is about them.
+    pub(crate) foreign_segments: Vec<Foreign>,
+    pub(crate) foreign_snapshots: Vec<Foreign>,
+    /// What a switch left that did not come to its end; nothing above is about segments that count for nothing.
+    pub(crate) pending: Option<Pending>,
+    pub(crate) lost_backups: Vec<LostBackup>,
 }
 
 /// One thing that is wrong: where, and what is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding(String);
 
+/// What is wrong with a file of a snapshot or a backup, its name first.
+fn at(problem: &snapshot::LoadError) -> String {
+    match problem {
+        snapshot::LoadError::Io {
+            file,
+            offset,
+            source,
+        } => format!("{file} at offset {offset}: {source}"),
+        other => with_sources(other),
+    }
+}
+
+/// Why nothing can be said about a log.
+#[derive(Debug, thiserror::Error)]
+enum LogError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Log(#[from] wal::RecoveryError),
+}
+
 impl Survey {
     pub(crate) fn take(directory: &DataDir) -> Result<Survey, Failure> {
         let failed =
             |path: &Path, error: io::Error| Failure::Failed(format!("{}: {error}", path.display()));
         let folder = directory.snapshots();
+        let mut foreign_snapshots = Vec::new();
+        let mut storage = None;
         let snapshots = if folder.is_dir() {
-            let storage =
+            let opened =
                 snapshot::Directory::open(&folder).map_err(|error| failed(&folder, error))?;
-            let report = snapshot::check(&storage, &snapshot_codecs());
-            Some(report.map_err(|error| Failure::from_error(&error))?)
+            foreign_snapshots =
+                beside::foreign_snapshots(&opened).map_err(|error| failed(&folder, error))?;
+            let own = SnapshotsWithout {
+                folder: opened,
+                hidden: foreign_snapshots
+                    .iter()
+                    .filter_map(|foreign| foreign.snapshot)
+                    .collect(),
+            };
+            let report = snapshot::check(&own, &snapshot_codecs())
+                .map_err(|error| Failure::from_error(&error))?;
+            storage = Some(own);
+            Some(report)
         } else {
             None
         };
-        let folder = directory.wal();
-        let (log, log_from, has_log) = if folder.is_dir() {
-            let storage =
-                wal::Directory::open_read_only(&folder).map_err(|error| failed(&folder, error))?;
-            let storage: Arc<dyn wal::Storage> = Arc::new(storage);
-            let report = wal::tools::check(&storage, &wal_codecs())
-                .map_err(|error| Failure::from_error(&error))?;
-            let scan = wal::scan(&storage, &wal_codecs(), RecoveryMode::PointInTime, None)
-                .map_err(|error| Failure::from_error(&error))?;
-            (Some(report), scan.reaches_back_to(), !scan.is_empty())
-        } else {
-            (None, None, false)
-        };
-        Ok(Survey {
+        let mut survey = Survey {
             snapshots,
-            log,
-            log_from,
-            has_log,
-        })
+            log: None,
+            log_from: None,
+            has_log: false,
+            foreign_segments: Vec::new(),
+            foreign_snapshots,
+            pending: None,
+            lost_backups: Vec::new(),
+        };
+        let wal_folder = directory.wal();
+        if let Some(storage) = &storage {
+            survey.pending = beside::pending(storage, &wal_folder, survey.cut())
+                .map_err(|error| failed(&folder, error))?;
+        }
+        if wal_folder.is_dir() {
+            survey
+                .look_at_log(&wal_folder, &folder)
+                .map_err(|error| match error {
+                    LogError::Io(error) => failed(&wal_folder, error),
+                    LogError::Log(error) => Failure::from_error(&error),
+                })?;
+        }
+        Ok(survey)
+    }
+
+    fn look_at_log(&mut self, folder: &Path, snapshots: &Path) -> Result<(), LogError> {
+        self.foreign_segments = beside::foreign_segments(folder)?;
+        let mut hidden: BTreeSet<String> = self
+            .foreign_segments
+            .iter()
+            .map(|foreign| foreign.file.clone())
+            .collect();
+        hidden.extend(self.pending.iter().flat_map(|pending| pending.void.clone()));
+        let storage: Arc<dyn wal::Storage> = Arc::new(LogWithout {
+            folder: wal::Directory::open_read_only(folder)?,
+            hidden,
+        });
+        let report = wal::tools::check(&storage, &wal_codecs())?;
+        let scan = wal::scan(&storage, &wal_codecs(), RecoveryMode::PointInTime, None)?;
+        self.log_from = scan.reaches_back_to();
+        self.has_log = !scan.is_empty();
+        self.lost_backups = beside::lost_backups(folder, snapshots, &report, self.cut());
+        self.log = Some(report);
+        Ok(())
     }
 
     /// The newest snapshot that can be loaded whole: its id, and the sequence up to which it holds everything.
@@ -214,7 +284,7 @@ impl Survey {
 
     /// Everything that is wrong; empty when the directory is sound.
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
+        let mut findings = self.foreign();
         let whole = !self.log_is_gone() && self.gap().is_none();
         for checked in self.snapshots.iter().flat_map(|report| &report.snapshots) {
             for problem in &checked.problems {
@@ -226,7 +296,7 @@ impl Survey {
                 findings.push(Finding(format!(
                     "{}/{} (snapshot {}); {lost}",
                     Disk::SNAPSHOTS,
-                    with_sources(problem),
+                    at(problem),
                     checked.id
                 )));
             }
@@ -243,6 +313,14 @@ impl Survey {
                 _ => String::new(),
             };
             findings.push(Finding(format!("{}/{damage}{remark}", Disk::WAL)));
+        }
+        for lost in &self.lost_backups {
+            findings.push(Finding(format!(
+                "{}/{}; a backup was restored from it under change {}; lost: what it held and the changes since",
+                Disk::SNAPSHOTS,
+                at(&lost.problem),
+                lost.sequence
+            )));
         }
         if let Some((first, last)) = self.gap() {
             let why = match self.newest() {
@@ -285,6 +363,24 @@ impl Survey {
             findings.push(Finding("the newest snapshot cannot be used".to_owned()));
         }
         findings
+    }
+
+    fn foreign(&self) -> Vec<Finding> {
+        let found = |folder: &str, foreign: &Foreign| {
+            Finding(format!(
+                "{folder}/{} at offset 0: belongs to store {}, expected {}; lost: what this store had in a file of that name, if it \
+                 had one",
+                foreign.file,
+                super::inspect::hex(&foreign.found),
+                super::inspect::hex(&foreign.expected)
+            ))
+        };
+        let snapshots = self.foreign_snapshots.iter();
+        let segments = self.foreign_segments.iter();
+        snapshots
+            .map(|foreign| found(Disk::SNAPSHOTS, foreign))
+            .chain(segments.map(|foreign| found(Disk::WAL, foreign)))
+            .collect()
     }
 
     fn snapshots_of(&self) -> Option<StoreId> {
@@ -342,6 +438,20 @@ impl Survey {
                 }
             }
             _ => lines.push("log: none".to_owned()),
+        }
+        match &self.pending {
+            Some(pending) if !pending.void.is_empty() => lines.push(format!(
+                "note: persistence was being turned on and was not yet: {} segments from {}/{} on count for nothing, and the next \
+                 start removes them",
+                pending.void.len(),
+                Disk::WAL,
+                pending.void[0]
+            )),
+            Some(_) => lines.push(format!(
+                "note: {}/PENDING is left from turning persistence on; the next start removes it",
+                Disk::SNAPSHOTS
+            )),
+            None => {}
         }
         let findings = self.findings();
         for Finding(finding) in &findings {

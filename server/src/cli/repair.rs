@@ -1,14 +1,15 @@
 //! `inflightkv repair DIR`: a damaged data directory cut back to what can be proven sound. Nothing is deleted: what is no
 //! longer used keeps its bytes under another name, beside where it was.
 //!
-//! In order: segments that a sound snapshot makes superfluous go aside if they are damaged; snapshots go aside that cannot
-//! be loaded whole; then the log is cut at its first damage, or goes aside where it does not continue what is left.
+//! In order: what other stores wrote goes aside, and a log that does not count yet; segments that a sound snapshot makes
+//! superfluous go aside if they are damaged; snapshots go aside that cannot be loaded whole; then the log is cut at its first damage, or goes aside where it does not continue what is left; and before
+//! a restored backup that cannot be loaded, since what comes after that stands on it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -43,8 +44,13 @@ fn repair(directory: &DataDir) -> Result<(String, Survey), Failure> {
     }
     refuse_if_nothing_is_proven(&before)?;
     let mut done = Vec::new();
+    let before = set_strangers_aside(directory, before, &mut done)?;
     set_snapshots_aside(directory, &before, &mut done)?;
     repair_log(directory, &before, &mut done)?;
+    let between = Survey::take(directory)?;
+    if let Some(lost) = between.lost_backups.first() {
+        cut_before(&directory.wal(), &between, lost.sequence, &mut done)?;
+    }
     let after = Survey::take(directory)?;
     let report = format!("{}\n{}", done.join("\n"), after.print(directory));
     Ok((report, after))
@@ -60,6 +66,106 @@ fn refuse_if_nothing_is_proven(survey: &Survey) -> Result<(), Failure> {
          was changed, expected a backup to restore"
             .to_owned(),
     ))
+}
+
+/// Files of other stores, and segments of a switch that did not come to its end. A start would do away with those, but what is
+/// repaired around them has to be what it finds.
+fn set_strangers_aside(
+    directory: &DataDir,
+    survey: Survey,
+    done: &mut Vec<String>,
+) -> Result<Survey, Failure> {
+    let (wal, snapshots) = (directory.wal(), directory.snapshots());
+    for foreign in &survey.foreign_segments {
+        set_aside(&wal, &foreign.file, done)?;
+    }
+    for id in survey
+        .foreign_snapshots
+        .iter()
+        .filter_map(|one| one.snapshot)
+    {
+        for name in files_of(&snapshots, id)? {
+            set_aside(&snapshots, &name, done)?;
+        }
+    }
+    if let Some(pending) = &survey.pending {
+        // The last first, the mark at the end: what is left after a crash in between means the same.
+        for name in pending.void.iter().rev() {
+            set_aside(&wal, name, done)?;
+        }
+        set_aside(&snapshots, "PENDING", done)?;
+    }
+    Survey::take(directory)
+}
+
+/// Cuts the log before the frame that holds the change `sequence`. The segment is kept whole under another name, and those
+/// after it go aside.
+fn cut_before(
+    folder: &Path,
+    survey: &Survey,
+    sequence: u64,
+    done: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let Some(log) = &survey.log else {
+        return Ok(());
+    };
+    let holds = |first: Option<Lsn>, last: Option<Lsn>| {
+        first.is_some_and(|first| first.get() <= sequence)
+            && last.is_some_and(|last| last.get() >= sequence)
+    };
+    let Some(at) = log
+        .segments
+        .iter()
+        .position(|segment| holds(segment.first_lsn, segment.last_lsn))
+    else {
+        return Ok(());
+    };
+    let first = log.first_lsn.map_or(0, Lsn::get);
+    if survey.newest().is_none() && first >= sequence {
+        return Err(Failure::Failed(
+            "nothing can be proven sound but an empty store: everything else stands on the restored backup; expected that backup, \
+             to restore it anew"
+                .to_owned(),
+        ));
+    }
+    for later in log.segments[at + 1..].iter().rev() {
+        set_aside(folder, &later.file, done)?;
+    }
+    let name = &log.segments[at].file;
+    let path = folder.join(name);
+    let mut offset = None;
+    wal::tools::read_file(&path, &wal_codecs(), |item| match item {
+        wal::tools::Item::Frame { offset: at, header }
+            if header.first_lsn.get() <= sequence
+                && sequence < header.first_lsn.get() + u64::from(header.count) =>
+        {
+            offset = Some(at);
+            ControlFlow::Break(())
+        }
+        _ => ControlFlow::Continue(()),
+    })
+    .map_err(|error| Failure::from_error(&error))?;
+    let Some(offset) = offset else {
+        return Ok(());
+    };
+    let failed =
+        |error: io::Error| Failure::Failed(format!("{} cannot be cut: {error}", path.display()));
+    let kept = free_name(folder, name).map_err(failed)?;
+    fs::copy(&path, &kept)
+        .and_then(|_| File::open(&kept)?.sync_all())
+        .and_then(|()| File::open(folder)?.sync_all())
+        .and_then(|()| {
+            let file = File::options().write(true).open(&path)?;
+            file.set_len(offset)?;
+            file.sync_all()
+        })
+        .map_err(failed)?;
+    done.push(format!(
+        "cut {} at offset {offset}, before change {sequence}, and kept it whole as {}",
+        path.display(),
+        kept.display()
+    ));
+    Ok(())
 }
 
 /// Snapshots that are damaged, or that stand on one that is, go aside with all of their parts.
@@ -245,6 +351,17 @@ fn open_log(folder: &Path) -> Result<wal::Directory, Failure> {
         .map_err(|error| Failure::Failed(format!("{}: {error}", folder.display())))
 }
 
+/// A name for what is set aside. Evidence is never overwritten.
+fn free_name(folder: &Path, name: &str) -> io::Result<PathBuf> {
+    let mut free = folder.join(format!("{name}.damaged"));
+    let mut copy = 1;
+    while free.try_exists()? {
+        copy += 1;
+        free = folder.join(format!("{name}.damaged-{copy}"));
+    }
+    Ok(free)
+}
+
 /// Renames a file to a name that no part of the store reads, durably.
 fn set_aside(folder: &Path, name: &str, done: &mut Vec<String>) -> Result<(), Failure> {
     let from = folder.join(name);
@@ -255,13 +372,7 @@ fn set_aside(folder: &Path, name: &str, done: &mut Vec<String>) -> Result<(), Fa
     if !from.try_exists().map_err(failed)? {
         return Ok(());
     }
-    let mut to = folder.join(format!("{name}.damaged"));
-    let mut copy = 1;
-    // Evidence is never overwritten.
-    while to.try_exists().map_err(failed)? {
-        copy += 1;
-        to = folder.join(format!("{name}.damaged-{copy}"));
-    }
+    let to = free_name(folder, name).map_err(failed)?;
     fs::rename(&from, &to).map_err(failed)?;
     File::open(folder)
         .and_then(|folder| folder.sync_all())

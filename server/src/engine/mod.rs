@@ -68,7 +68,7 @@ pub use read::{Document, ReadError, Row, Scan, ScanError};
 pub(crate) use recover::new_store_id;
 pub use recover::{Progress, RecoverError, RecoveryReport};
 #[cfg(feature = "cli")]
-pub(crate) use restore::MARKER_KEY;
+pub(crate) use restore::{MARKER_KEY, is_staged};
 pub use restore::{Restore, RestoreError, RestoreMode, RestoreReport, RestoreStep, Restoring};
 #[cfg(feature = "cli")]
 pub(crate) use rules::judge;
@@ -78,6 +78,8 @@ pub use stats::{
     CompressionStats, DiskListing, EvictedStats, MemoryStats, PartitionReport, SegmentListing,
     SnapshotListing, Stats, WalStats,
 };
+#[cfg(feature = "cli")]
+pub(crate) use switch::read_mark as read_switch_mark;
 pub use switch::{SwitchError, SwitchReport, SwitchStep, Switching};
 pub use verify::VerifyReport;
 pub use watch::{Shown, Watch, WatchError, WatchStep};

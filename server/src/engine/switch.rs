@@ -460,7 +460,7 @@ fn unmark(persistence: &Persistence) -> io::Result<()> {
 }
 
 /// What the mark says: `None` when there is none; an unfinished one stands for a log that was never begun.
-fn read_mark(disk: &dyn snapshot::Storage) -> io::Result<Option<(u64, u64)>> {
+pub(crate) fn read_mark(disk: &dyn snapshot::Storage) -> io::Result<Option<(u64, u64)>> {
     let file = match disk.open(MARK) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -19,8 +19,8 @@ const NONE: u32 = u32::MAX;
 /// A heap may have this part of it free, and a little, before it is made dense.
 const SLACK_SHARE: usize = 16;
 const SLACK_MIN: usize = 2 << 10;
-/// Bytes moved at once, about.
-const EVACUATE_MAX: usize = SEGMENT_MAX;
+/// What a pass may move, at least; of a large heap an eighth.
+const EVACUATE_MIN: usize = SEGMENT_MAX;
 
 /// The length of the block that holds `len` bytes, at least 8 and at most 1024.
 pub(crate) const fn block_len(len: usize) -> usize {
@@ -57,6 +57,15 @@ struct Segment {
     is_leaving: bool,
 }
 
+/// How far the lists of free blocks were looked through.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// The next list.
+    class: usize,
+    /// What is left of the one before it.
+    unseen: Address,
+}
+
 #[derive(Default)]
 pub(crate) struct Heap {
     segments: Vec<Segment>,
@@ -71,6 +80,8 @@ pub(crate) struct Heap {
     live: usize,
     /// What making it dense did not gain is tried again only when there is more of it.
     tolerated: usize,
+    /// Segments are being evacuated.
+    pass: Option<Pass>,
 }
 
 const fn split(address: Address) -> (usize, usize) {
@@ -114,15 +125,15 @@ impl Heap {
     }
 
     fn take_free(&mut self, len: usize) -> Option<Address> {
-        let first = self
-            .free
-            .get_mut(class(len))
-            .filter(|first| **first != NONE)?;
-        let address = *first;
-        let (segment, offset) = split(address);
-        let bytes = &self.segments[segment].bytes[offset..offset + size_of::<Address>()];
-        *first = Address::from_le_bytes(bytes.try_into().expect("four bytes"));
-        Some(address)
+        let class = class(len);
+        loop {
+            let address = *self.free.get(class).filter(|first| **first != NONE)?;
+            self.free[class] = self.next_of(address);
+            // One that is leaving is out of its list for good.
+            if !self.is_leaving(address) {
+                return Some(address);
+            }
+        }
     }
 
     fn fill(&mut self, len: usize) -> Option<Address> {
@@ -222,60 +233,79 @@ impl Heap {
             .map_or(0, |segment| segment.bytes.len() - self.filled)
     }
 
-    /// Chooses the emptiest segments, of which no block is given out from now on. Whoever knows the addresses then moves
-    /// every block that [is leaving](Self::is_leaving), and says when that is [done](Self::evacuated).
-    pub(crate) fn evacuate(&mut self) {
-        let mut moving = 0;
-        while moving < EVACUATE_MAX {
-            let emptiest = self
-                .segments
-                .iter()
-                .enumerate()
-                .filter(|(number, segment)| {
-                    !segment.bytes.is_empty() && !segment.is_leaving && *number != self.filling
-                })
-                .min_by_key(|(_, segment)| {
-                    // Of each byte that moves, so many are gained.
-                    u64::from(segment.live) * 1024 / segment.bytes.len() as u64
-                });
-            let Some((number, segment)) = emptiest else {
-                break;
-            };
-            let (live, len) = (segment.live as usize, segment.bytes.len());
-            if moving > 0 && (moving + live > EVACUATE_MAX || live * 8 > len * 7) {
-                break;
-            }
-            moving += live.max(1);
-            self.segments[number].is_leaving = true;
-            if moving >= EVACUATE_MAX / 2 {
-                break;
-            }
-        }
-        for class in 0..self.free.len() {
-            self.drop_leaving(class);
-        }
+    /// Whether segments are being evacuated.
+    #[inline]
+    pub(crate) fn is_evacuating(&self) -> bool {
+        self.pass.is_some()
     }
 
-    /// Takes the free blocks of segments that are leaving out of a list.
-    fn drop_leaving(&mut self, class: usize) {
-        let mut next = std::mem::replace(&mut self.free[class], NONE);
-        let mut last: Option<Address> = None;
-        while next != NONE {
-            let (segment, offset) = split(next);
-            let bytes = &self.segments[segment].bytes[offset..offset + size_of::<Address>()];
-            let after = Address::from_le_bytes(bytes.try_into().expect("four bytes"));
-            if !self.segments[segment].is_leaving {
-                match last {
-                    None => self.free[class] = next,
-                    Some(last) => self.set_next(last, next),
+    /// Chooses segments that are rather empty, of which no block is given out from now on. Then, in any number of steps with
+    /// other work between, the lists of free blocks are [purged](Self::purge) of them, and whoever knows the addresses moves
+    /// every block that [is leaving](Self::is_leaving); when both are done, so is [the whole](Self::evacuated).
+    pub(crate) fn evacuate(&mut self) {
+        let (wanted, moved_max) = (self.slack() / 2, (self.allocated / 8).max(EVACUATE_MIN));
+        let (mut gained, mut moving) = (0, 0);
+        // The emptier ones first: of each byte that moves more is gained.
+        for eighths in [4, 6, 7] {
+            for (number, segment) in self.segments.iter_mut().enumerate() {
+                let (live, len) = (segment.live as usize, segment.bytes.len());
+                if len == 0
+                    || segment.is_leaving
+                    || number == self.filling
+                    || live * 8 > len * eighths
+                {
+                    continue;
                 }
-                last = Some(next);
+                if gained >= wanted || moving + live > moved_max {
+                    break;
+                }
+                segment.is_leaving = true;
+                gained += len - live;
+                moving += live;
             }
-            next = after;
         }
-        if let Some(last) = last {
-            self.set_next(last, NONE);
+        self.pass = Some(Pass {
+            class: 0,
+            unseen: NONE,
+        });
+    }
+
+    /// Takes the free blocks of segments that are leaving out of the lists; `budget` is how many blocks and lists may be looked at
+    /// yet. True when none is left.
+    pub(crate) fn purge(&mut self, budget: &mut usize) -> bool {
+        let Some(Pass {
+            mut class,
+            mut unseen,
+        }) = self.pass
+        else {
+            return true;
+        };
+        let mut done = false;
+        while *budget > 0 {
+            *budget -= 1;
+            if unseen == NONE {
+                done = class == self.free.len();
+                if done {
+                    break;
+                }
+                unseen = std::mem::replace(&mut self.free[class], NONE);
+                class += 1;
+                continue;
+            }
+            let address = unseen;
+            unseen = self.next_of(address);
+            if !self.is_leaving(address) {
+                let first = std::mem::replace(&mut self.free[class - 1], address);
+                self.set_next(address, first);
+            }
         }
+        self.pass = Some(Pass { class, unseen });
+        done
+    }
+
+    fn next_of(&self, address: Address) -> Address {
+        let bytes = &self.bytes(address)[..size_of::<Address>()];
+        Address::from_le_bytes(bytes.try_into().expect("four bytes"))
     }
 
     fn set_next(&mut self, address: Address, next: Address) {
@@ -309,6 +339,7 @@ impl Heap {
                 self.unused.push(number as u32);
             }
         }
+        self.pass = None;
         self.tolerated = 0;
         if self.is_sparse() {
             self.tolerated = self.slack() + self.allocated / (2 * SLACK_SHARE) + SEGMENT_MIN;
@@ -364,6 +395,7 @@ mod tests {
             }
             if heap.is_sparse() {
                 heap.evacuate();
+                assert!(!heap.purge(&mut 1) && heap.purge(&mut usize::MAX.clone()));
                 for (address, len, _) in &mut blocks {
                     if heap.is_leaving(*address) {
                         *address = heap.relocate(*address, *len).expect("few blocks");

@@ -64,6 +64,8 @@ pub(crate) struct Memtable<S> {
     base: u64,
     wholes: Vec<Entry>,
     free_wholes: Vec<u32>,
+    /// While the heap is evacuated: the slots below this were looked at.
+    tidied: usize,
     /// Sum of the footprints of all entries.
     bytes: usize,
     /// What of them is coded.
@@ -72,6 +74,10 @@ pub(crate) struct Memtable<S> {
     keys: Keys,
     hasher: S,
 }
+
+/// Slots and free blocks that a change looks at while the heap is evacuated, and bytes that it moves, about.
+const TIDY_SLOTS: usize = 64;
+const TIDY_BYTES: usize = 4 << 10;
 
 /// The base of a heap is so far below its first entry: entries that were loaded later, and are older, are near too.
 const BASE_BELOW: u64 = 1 << 39;
@@ -141,6 +147,7 @@ impl<S: BuildHasher> Memtable<S> {
             base: 0,
             wholes: Vec::new(),
             free_wholes: Vec::new(),
+            tidied: 0,
             bytes: 0,
             coded: Coded::default(),
             keys: Keys::default(),
@@ -346,23 +353,36 @@ impl<S: BuildHasher> Memtable<S> {
         }
     }
 
-    /// Moves entries together when too much of the heap stands empty; a few at a time.
+    /// Moves entries together when too much of the heap stands empty: a few slots further with every change, so that none waits for
+    /// all of a large partition.
     fn tidy(&mut self) {
-        if !self.heap.is_sparse() {
+        if !self.heap.is_evacuating() {
+            if !self.heap.is_sparse() {
+                return;
+            }
+            self.heap.evacuate();
+            self.tidied = 0;
+        }
+        let (mut budget, mut moved) = (TIDY_SLOTS, 0);
+        if !self.heap.purge(&mut budget) {
             return;
         }
-        self.heap.evacuate();
-        for number in 0..self.slots.len() {
-            let handle = self.slots[number];
-            if let Place::Packed(address) = Place::from(handle)
+        while budget > 0 && moved < TIDY_BYTES && self.tidied < self.slots.len() {
+            budget -= 1;
+            let number = self.tidied;
+            self.tidied += 1;
+            if let Place::Packed(address) = Place::from(self.slots[number])
                 && self.heap.is_leaving(address)
             {
                 let len = EntryView::packed(self.heap.bytes(address), self.base).packed_len();
+                moved += len.unwrap_or_default();
                 if let Some(moved) = len.and_then(|len| self.heap.relocate(address, len)) {
                     self.slots[number] = Handle(moved);
                 }
             }
         }
-        self.heap.evacuated();
+        if self.tidied >= self.slots.len() {
+            self.heap.evacuated();
+        }
     }
 }

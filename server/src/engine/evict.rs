@@ -306,17 +306,21 @@ impl Shared {
 
     /// Whether so many bytes more fit below the limit.
     fn fits(&self, needed: u64) -> bool {
-        let used = self
-            .meter
+        self.meter.budget().fits(self.used(), needed)
+    }
+
+    fn used(&self) -> u64 {
+        self.meter
             .used_about()
-            .saturating_add(self.transient_bytes());
-        self.meter.budget().fits(used, needed)
+            .saturating_add(self.transient_bytes())
     }
 
     /// Whether so many bytes more may stand above the limit for a moment: a write that has evicted its share is not
     /// refused because a partition said only now what it holds, or another write took the room.
     fn fits_for_a_moment(&self, needed: u64) -> bool {
-        self.fits(needed.saturating_sub(self.meter.limit() / OVERSHOOT))
+        // Also when what is used is above the limit already.
+        let used = self.used().saturating_sub(self.meter.limit() / OVERSHOOT);
+        self.meter.budget().fits(used, needed)
     }
 
     /// Evicts a bounded number of victims, until `needed` bytes fit, or, `on_credit`, until so many went.

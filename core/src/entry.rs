@@ -49,7 +49,7 @@ pub(crate) const HAS_MEDIA_TYPE: u8 = 2;
 pub(crate) const IS_CODED: u8 = 8;
 pub(crate) const IS_INCOMPRESSIBLE: u8 = 16;
 const HEAT_SHIFT: u32 = 5;
-/// The largest [`Entry::heat`].
+/// The largest [`EntryView::heat`](crate::EntryView::heat).
 pub const HEAT_MAX: u8 = 3;
 const HEAT: u8 = HEAT_MAX << HEAT_SHIFT;
 /// Flags that say how the bytes are laid out; the others are about the key and outlive another layout.

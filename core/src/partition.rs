@@ -331,7 +331,7 @@ impl<S: BuildHasher> Partition<S> {
     }
 
     /// Notes that the entry in `slot` was read, and says whether it is coded and has become as hot as can be told, or lies
-    /// elsewhere and was read for the second time. See [`Entry::heat`].
+    /// elsewhere and was read for the second time. See [`EntryView::heat`](crate::EntryView::heat).
     pub fn warm(&mut self, slot: Slot) -> bool {
         let Some(flags) = self.table.flags_mut(slot) else {
             return false;
